@@ -1,0 +1,119 @@
+/* Moving bytes between ranks: one small transport interface, chosen by walking a table.
+ *
+ * Point to point follows the ordered-channel contract: between two ranks, the n-th send posted on a channel matches the
+ * n-th receive posted on it, by order alone - no tags, no probing, no cancelling - so that NCCL streams fit behind it as
+ * well as MPI. Collectives are for set-up and results; each is bounded by the deadline.
+ *
+ * Ownership: the caller owns message buffers and keeps them unchanged until test() reports the request done. The
+ * transport owns requests. Calls on one communicator must not run concurrently; the caller holds its own lock.
+ *
+ * This folder knows nothing of attention. It also defines the status that every folder above it returns.
+ */
+#ifndef LUCID_COMM_H
+#define LUCID_COMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum lucid_status {
+    LUCID_OK = 0,
+    LUCID_ERR_USAGE,       /* impossible options: exit code 2 */
+    LUCID_ERR_INPUT,       /* unreadable, malformed or unsuitable data */
+    LUCID_ERR_IO,          /* the operating system refused a read or write */
+    LUCID_ERR_MEMORY,      /* does not fit */
+    LUCID_ERR_COMM,        /* the transport failed, or a peer reported a failure */
+    LUCID_ERR_TIMEOUT,     /* a wait passed its deadline */
+    LUCID_ERR_UNSUPPORTED, /* this build or machine cannot do it */
+    LUCID_ERR_INTERNAL,    /* a broken invariant of ours */
+} lucid_status;
+
+/* Records the process's first failure as one line and returns status; later calls keep the first line, since the first
+ * detector knows most. Thread-safe. Local. */
+lucid_status lucid_fail(lucid_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The recorded line, or "" when nothing failed. */
+const char *lucid_failure(void);
+
+#define LUCID_TRY(call)                                 \
+    do {                                                \
+        lucid_status lucid_try_status_ = (call);        \
+        if (lucid_try_status_) return lucid_try_status_; \
+    } while (0)
+
+/* For functions that hold resources: assigns `status` and jumps to the label that undoes what is held. */
+#define LUCID_TRY_GOTO(call, label) \
+    do {                            \
+        status = (call);            \
+        if (status) goto label;     \
+    } while (0)
+
+typedef struct lucid_comm lucid_comm;
+typedef struct lucid_request lucid_request;
+
+typedef enum { LUCID_SUM, LUCID_MIN, LUCID_MAX } lucid_reduction;
+
+typedef struct lucid_comm_options {
+    const char *transport; /* NULL or "auto": the first in the table that can run here; else "self", "mpi", ... */
+    int n_channels_max;    /* channels the caller may name: 0..n_channels_max-1; 0 means 64 */
+    double timeout;        /* seconds that a collective may wait; 0 means 600 */
+} lucid_comm_options;
+
+/* A backend. Optional entries are NULL. All functions are called by lucid_comm_* below, never directly. */
+typedef struct lucid_transport {
+    const char *name;
+    bool (*available)(void);                         /* can this process use it? */
+    lucid_status (*open)(lucid_comm *comm);          /* Collective. Sets rank, world_size, local_*, impl. */
+    void (*close)(lucid_comm *comm);                 /* Collective. */
+    lucid_status (*post_send)(lucid_comm *comm, int channel, int peer, const void *buffer, size_t bytes,
+                              lucid_request **request);
+    lucid_status (*post_recv)(lucid_comm *comm, int channel, int peer, void *buffer, size_t bytes,
+                              lucid_request **request);
+    lucid_status (*test)(lucid_comm *comm, lucid_request *request, bool *done); /* done frees the request */
+    lucid_status (*event)(lucid_comm *comm, lucid_request *request, void **event); /* optional: device event to wait on */
+    void (*abort)(lucid_comm *comm);                 /* ends all ranks; does not return for mpi */
+    lucid_status (*broadcast)(lucid_comm *comm, void *buffer, size_t bytes, int root);
+    lucid_status (*gather)(lucid_comm *comm, const void *send, size_t bytes, void *recv, const size_t *recv_bytes, int root);
+    lucid_status (*allreduce)(lucid_comm *comm, double *x, int n, lucid_reduction op);
+} lucid_transport;
+
+struct lucid_comm {
+    const lucid_transport *transport;
+    int rank, world_size;
+    int local_rank, local_size;  /* among the ranks of this host */
+    char host[64];
+    char description[128];       /* "mpi (Open MPI 4.1.4, MPI_THREAD_SERIALIZED)": what was really given */
+    lucid_comm_options options;
+    void *impl;
+};
+
+/* Opens the communicator of this process's whole job. Collective. Errors: UNSUPPORTED when the named transport is not in
+ * this build or cannot run here. */
+lucid_status lucid_comm_open(lucid_comm **comm, const lucid_comm_options *options);
+void lucid_comm_close(lucid_comm *comm); /* Collective */
+
+/* Names of the transports in this build, comma separated. Local. */
+const char *lucid_comm_transports(void);
+
+/* Point to point on a channel. Local; never blocks. peer may be any rank, the own one included (self: memory copy). A
+ * receive's size equals its send's. */
+lucid_status lucid_comm_post_send(lucid_comm *comm, int channel, int peer, const void *buffer, size_t bytes, lucid_request **request);
+lucid_status lucid_comm_post_recv(lucid_comm *comm, int channel, int peer, void *buffer, size_t bytes, lucid_request **request);
+/* Advances the transport. When *done, the request is gone and must not be named again. Local. */
+lucid_status lucid_comm_test(lucid_comm *comm, lucid_request *request, bool *done);
+
+/* Collectives: all ranks call them in the same order. */
+lucid_status lucid_comm_broadcast(lucid_comm *comm, void *buffer, size_t bytes, int root);
+/* Each rank's bytes to root, end to end in rank order; recv_bytes (world_size) is filled on root. *recv is malloc'ed there. */
+lucid_status lucid_comm_gather(lucid_comm *comm, const void *send, size_t bytes, void **recv, size_t *recv_bytes, int root);
+lucid_status lucid_comm_allreduce(lucid_comm *comm, double *x, int n, lucid_reduction op);
+lucid_status lucid_comm_barrier(lucid_comm *comm);
+
+/* Agrees on success: returns `status` where it is an error, COMM on the other ranks when any rank failed, with the lowest
+ * failing rank's line as their recorded failure. Collective. */
+lucid_status lucid_comm_agree(lucid_comm *comm, lucid_status status);
+
+/* Prints the recorded failure once, as "lucid: [rank r/n host] ...", and ends every rank. */
+void lucid_comm_abort(lucid_comm *comm);
+
+#endif

@@ -1,0 +1,122 @@
+/* The kernel contract: LUCID attention's arithmetic on granules, one table of functions per instruction set.
+ *
+ * A granule is 64 consecutive tokens counted from global token 0. All arithmetic is defined on whole granules: a
+ * sequence's last granule is padded with zero rows, which no real row ever reads (they lie in its future), so no kernel
+ * has a tail. Every row applies granules in ascending order and every row's operations are the same whatever register
+ * block it falls into; a row's bits are therefore a function of the kernel set and the inputs alone.
+ *
+ * This folder does no I/O, no allocation, keeps no state and knows no MPI. Callers own all buffers; every pointer is
+ * 64-byte aligned; outputs come first; buffers do not overlap unless said.
+ *
+ * Notation, per granule and head (d = head_dim, w = value_ld, all fp32):
+ *   record  one granule of one kv head, the unit that is stored, sent and read by the kernels, contiguous:
+ *             kt    (d, 64)   keys after RoPE, not normalised, transposed
+ *             rnorm (64)      1 / sqrt(mean(k^2) + eps)
+ *             y     (64, w)   values before solve, preconditioned values after; columns >= value_dim are zero
+ *   qt      (d, 64)           queries, transposed, times softmax_scale * log2(e)
+ *   state   one granule of one query head's online softmax:
+ *             m (64)   reference exponent (base 2)    l (64)  sum of exp2(s - m)    o (64, w)  sum of exp2(s - m) y
+ */
+#ifndef LUCID_KERNELS_H
+#define LUCID_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LUCID_GRANULE 64
+#define LUCID_MAX_HEAD_DIM 256
+/* A score may exceed its row's reference exponent by this much (base 2, on the granule's sum) before it is rescaled. */
+#define LUCID_RESCALE_EXPONENT 40
+
+typedef enum { LUCID_F32, LUCID_BF16, LUCID_F16 } lucid_dtype;
+
+typedef struct {
+    int head_dim;  /* d: of q and k, 1..256 */
+    int value_dim; /* of v, 1..256 */
+    int value_ld;  /* w: value_dim rounded up to a multiple of 16 */
+} lucid_shape;
+
+static inline lucid_shape lucid_shape_make(int head_dim, int value_dim) {
+    return (lucid_shape){.head_dim = head_dim, .value_dim = value_dim, .value_ld = (value_dim + 15) / 16 * 16};
+}
+
+static inline size_t lucid_dtype_bytes(lucid_dtype dtype) {
+    return dtype == LUCID_F32 ? 4 : 2;
+}
+
+/* Offsets and sizes in floats; each is a multiple of 16, so every part of an aligned record is aligned. */
+static inline size_t lucid_record_rnorm(lucid_shape s) {
+    return (size_t)LUCID_GRANULE * s.head_dim;
+}
+static inline size_t lucid_record_values(lucid_shape s) {
+    return (size_t)LUCID_GRANULE * (s.head_dim + 1);
+}
+static inline size_t lucid_record_floats(lucid_shape s) {
+    return (size_t)LUCID_GRANULE * (s.head_dim + 1 + s.value_ld);
+}
+static inline size_t lucid_query_floats(lucid_shape s) {
+    return (size_t)LUCID_GRANULE * s.head_dim;
+}
+static inline size_t lucid_state_floats(lucid_shape s) {
+    return (size_t)LUCID_GRANULE * (2 + s.value_ld);
+}
+
+/* One instruction set's kernels. In the formulas i runs over the row granule, j over a key granule's 64 tokens, and
+ *   P_ij = exp2(fma(dot_ij, rnorm_j, -sqrt(d) log2 e)),   dot_ij = sum_c (k_ic rnorm_i log2(e) / sqrt(d)) k_jc
+ *   x_ij = sum_c qt_ci kt_cj - m_i  (an FMA chain over c that starts at -m_i).
+ * A product with values is one FMA chain over j = 0..63 that starts at zero; its result is then added to the
+ * accumulator in memory, once per granule. */
+typedef struct lucid_kernels {
+    const char *isa; /* "scalar", "avx2", "avx512" */
+
+    /* True when this processor and operating system can run the set. */
+    bool (*supported)(void);
+
+    /* dst (d, 64) = scale * transpose(src), src (n_rows, d) of dtype, rows d elements apart, unaligned; n_rows in 0..64;
+     * the other rows are zero. The product is rounded once, in fp32. */
+    void (*pack_rows)(float *dst, const void *src, lucid_dtype dtype, int n_rows, int d, float scale);
+
+    /* record.rnorm from record.kt, eps added to the mean. */
+    void (*normalise)(float *record, lucid_shape shape, float eps);
+
+    /* record.y = src (n_rows, value_dim) of dtype, zero-padded to (64, w). */
+    void (*pack_values)(float *record, const void *src, lucid_dtype dtype, int n_rows, lucid_shape shape);
+
+    /* U: row.y -= P(row, key_g) key_g.y for g = 0..n_keys-1 in this order. keys[g] are whole records of earlier granules. */
+    void (*update)(float *row, const float *const *keys, int64_t n_keys, lucid_shape shape, float *scratch);
+
+    /* S: row.y = inverse(P(row, row)) row.y, P unit lower triangular, by inverted blocks of 16. */
+    void (*solve)(float *row, lucid_shape shape, float *scratch);
+
+    /* state: m_i = x_ii with m = 0, the row's own score; l = 0; o = 0. Only record.kt is read. */
+    void (*attend_begin)(float *state, const float *qt, const float *record, lucid_shape shape);
+
+    /* A: per granule, l_i += sum_j exp2(x_ij), o_i += sum_j exp2(x_ij) y_j. When the granule's sum exceeds
+     * 2^LUCID_RESCALE_EXPONENT, m_i first rises to the granule's largest score and l_i, o_i are rescaled. */
+    void (*attend)(float *state, const float *qt, const float *const *keys, int64_t n_keys, lucid_shape shape,
+                   float *scratch);
+
+    /* A on the row's own granule, j <= i only. */
+    void (*attend_diag)(float *state, const float *qt, const float *row, lucid_shape shape, float *scratch);
+
+    /* out (n_rows, value_dim) fp32, out_i = o_i / l_i; lse (n_rows) = (m_i + log2 l_i) ln 2. A row with l_i = 0 saw no key:
+     * out = 0, lse = -inf. */
+    void (*attend_finish)(float *out, float *lse, const float *state, int n_rows, lucid_shape shape);
+
+    /* Runs n rounds of independent FMAs from registers and returns the flops done; the caller times it. This is the peak
+     * that reports divide by. */
+    double (*fma_burst)(int64_t n);
+} lucid_kernels;
+
+/* Floats of scratch that update, solve, attend and attend_diag may use, for any kernel set. */
+size_t lucid_kernels_scratch_floats(lucid_shape shape);
+
+/* The table of kernel sets, best first; *count entries. */
+const lucid_kernels *const *lucid_kernels_table(int *count);
+
+/* The set called isa, or with "auto" the best this machine supports. NULL when there is no such name or the machine
+ * cannot run it. Local. */
+const lucid_kernels *lucid_kernels_find(const char *isa);
+
+#endif

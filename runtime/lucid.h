@@ -1,0 +1,132 @@
+/* LUCID attention across ranks: the runtime's public interface.
+ *
+ *   lucid_plan_make          what a run will need, without running it (pure; every rank gets the same answer)
+ *   lucid_attention_create   allocate this rank's share                                   Collective
+ *   lucid_attention_load     fill q, k, v, tile by tile, through a reader                 Local
+ *   lucid_attention_run      solve and softmax pass                                       Collective
+ *   lucid_attention_store    hand out, y, lse to a writer, tile by tile                   Local
+ *   lucid_attention_result   times, bytes, memory of the run                              Local
+ *   lucid_certificate        fp64 residuals on sampled rows                               Collective
+ *
+ * Tensors are (batch, heads, seqlen, dim), row-major, as in files. A rank holds only the tiles that the layout gives it;
+ * which ones is of no concern to callers beyond the token ranges that readers and writers are called with. out, y and lse
+ * are the same bits for any world size, layout, schedule, tile, budget, thread count and transport.
+ */
+#ifndef LUCID_H
+#define LUCID_H
+
+#include "comm/comm.h"
+#include "kernels/kernels.h"
+
+typedef enum { LUCID_ATTENTION_LUCID, LUCID_ATTENTION_SOFTMAX } lucid_attention_kind;
+typedef enum { LUCID_LAYOUT_AUTO, LUCID_LAYOUT_CONTIGUOUS, LUCID_LAYOUT_ZIGZAG, LUCID_LAYOUT_CYCLIC } lucid_layout_kind;
+typedef enum { LUCID_SCHEDULE_AUTO, LUCID_SCHEDULE_PIPELINED, LUCID_SCHEDULE_FUSED } lucid_schedule_kind;
+typedef enum { LUCID_Q, LUCID_K, LUCID_V, LUCID_OUT, LUCID_Y, LUCID_LSE } lucid_tensor;
+
+/* What is computed. The same on every rank. */
+typedef struct {
+    lucid_attention_kind attention;
+    int64_t seqlen;
+    int batch, n_heads, n_kv_heads; /* n_heads is a multiple of n_kv_heads */
+    int head_dim, value_dim;        /* 1..256 */
+    double softmax_scale;           /* 0: 1 / sqrt(head_dim) */
+    double eps;                     /* of the keys' RMSNorm; 0: 1e-5 */
+} lucid_problem;
+
+/* How it is computed. Zero means default. The same on every rank. None of it changes a bit of the result but isa. */
+typedef struct {
+    const char *isa; /* NULL or "auto": the best that all ranks have */
+    lucid_layout_kind layout;
+    lucid_schedule_kind schedule;
+    int64_t tile;         /* tokens, a multiple of 64; 0: chosen */
+    size_t memory_budget; /* bytes a rank may use for remote tiles; 0: chosen from what is free */
+    int threads;          /* 0: 1 */
+    int channels;         /* head groups that run as chains of their own; 0: chosen */
+    double timeout;       /* seconds without progress before a wait is an error; 0: 600 */
+    bool trace;           /* keep events for lucid_attention_trace */
+    /* Called by one thread a few times a second with the share of this rank's work that is done, 0..1. */
+    void (*progress)(void *context, double share);
+    void *progress_context;
+} lucid_options;
+
+/* What a run will do: the choices made and what they cost. */
+typedef struct {
+    lucid_layout_kind layout;
+    lucid_schedule_kind schedule;
+    int64_t tile, n_tiles;
+    int channels;
+    int window_tiles;           /* remote tiles a rank holds at once, per channel */
+    bool second_round;          /* tiles come round again in a pass of their own */
+    size_t tensor_bytes_max;    /* q, k, y, out and softmax state of the fullest rank */
+    size_t window_bytes;        /* remote tiles, <= memory budget */
+    size_t scratch_bytes;       /* threads' scratch, tables */
+    int64_t messages_max;       /* sent by the busiest rank */
+    double bytes_sent_max;      /* by the busiest rank */
+    double flops_total, flops_max; /* all ranks; the busiest rank: 4 d per pair and head, see README */
+} lucid_plan;
+
+/* free_bytes: what this rank may still allocate (0: unlimited). Errors: USAGE for impossible combinations, MEMORY when it
+ * cannot fit. Pure. */
+lucid_status lucid_plan_make(lucid_plan *plan, const lucid_problem *problem, const lucid_options *options, int world_size,
+                             size_t free_bytes);
+
+typedef struct lucid_attention lucid_attention;
+
+lucid_status lucid_attention_create(lucid_attention **attention, lucid_comm *comm, const lucid_problem *problem,
+                                    const lucid_options *options);
+void lucid_attention_destroy(lucid_attention *attention); /* Local; NULL is fine */
+
+/* Fills rows (n_tokens, dim) of dtype with tokens first..first+n_tokens-1 of one head. */
+typedef lucid_status (*lucid_reader)(void *context, void *rows, lucid_tensor tensor, int batch, int head, int64_t first,
+                                     int n_tokens);
+/* Takes rows (n_tokens, value_dim) fp32 (LSE: (n_tokens)). */
+typedef lucid_status (*lucid_writer)(void *context, const float *rows, lucid_tensor tensor, int batch, int head,
+                                     int64_t first, int n_tokens);
+
+/* Reads this rank's tokens of Q, K or V. Errors: INPUT naming tensor, index and rank when a value is NaN or Inf; whatever
+ * the reader returns. Local. Load all three before run; run consumes V (Y takes its place). */
+lucid_status lucid_attention_load(lucid_attention *attention, lucid_tensor tensor, lucid_dtype dtype, lucid_reader reader,
+                                  void *context);
+lucid_status lucid_attention_run(lucid_attention *attention);
+/* Writes this rank's tokens of OUT, Y or LSE in ascending order of batch, head, token. Local. */
+lucid_status lucid_attention_store(lucid_attention *attention, lucid_tensor tensor, lucid_writer writer, void *context);
+
+typedef enum { LUCID_PHASE_UPDATE, LUCID_PHASE_SOLVE, LUCID_PHASE_ATTEND, LUCID_PHASE_COMM, LUCID_PHASE_WAIT, LUCID_N_PHASES } lucid_phase;
+
+/* One rank's measurements of its last run. Seconds are summed over the rank's threads except wall and pack. */
+typedef struct {
+    double wall;                   /* of lucid_attention_run */
+    double pack;                   /* of lucid_attention_load, reading excluded */
+    double read;                   /* inside readers */
+    double phase[LUCID_N_PHASES];  /* threads * wall = their sum, but for bookkeeping */
+    double bytes_sent;
+    int64_t messages_sent;
+    double flops;                  /* that this rank's rows stand for */
+    int threads;
+} lucid_result;
+
+const lucid_plan *lucid_attention_plan(const lucid_attention *attention);
+const lucid_kernels *lucid_attention_kernels(const lucid_attention *attention);
+lucid_result lucid_attention_result(const lucid_attention *attention);
+
+/* One piece of work or communication of the last run, for traces. Times in seconds from the start of run. */
+typedef struct {
+    double begin, end;
+    lucid_phase phase;
+    int thread, channel;
+    int64_t row, first, last; /* row tile and key tiles first..last-1; tile sent or received: row */
+} lucid_event;
+const lucid_event *lucid_attention_trace(const lucid_attention *attention, int64_t *count);
+
+/* Accuracy of the last run, in fp64 from the inputs' fp32 values, over sampled rows of all ranks. */
+typedef struct {
+    int rows;             /* sampled */
+    double residual;      /* max |(P Y - V)_i| / rms of |V| rows; 0 for softmax */
+    double out_error;     /* max |out_i - ref_i| / rms of the reference's rows, given Y */
+    double lse_error;     /* max absolute error of lse */
+    double growth;        /* max over columns of |Y|_2 / |V|_2, at most 2 by theory; 1 for softmax */
+    double seconds;
+} lucid_certificate_result;
+lucid_status lucid_certificate(lucid_attention *attention, lucid_certificate_result *result); /* Collective */
+
+#endif
