@@ -1,0 +1,419 @@
+/* One row an option; everything else here walks the table. */
+#include "launch/options.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum { FLAG, TEXT, INTEGER, REAL, CHOICE, SET, NAME } option_kind; /* NAME: a choice kept as text */
+
+enum {
+    ATTEND = 1 << COMMAND_ATTEND,
+    VERIFY = 1 << COMMAND_VERIFY,
+    BENCH = 1 << COMMAND_BENCH,
+    INFO = 1 << COMMAND_INFO,
+    MAKE = 1 << COMMAND_MAKE,
+    RUNS = ATTEND | VERIFY | BENCH,
+    ALL = RUNS | INFO | MAKE,
+};
+
+typedef enum { INPUT, RANDOM, OUTPUT, MATHEMATICS, EXECUTION, REPORTING, MEASURING, N_SECTIONS } option_section;
+
+static const char *const section_names[N_SECTIONS] = {
+    [INPUT] = "Input",
+    [RANDOM] = "Random input (without --input), the same for any number of ranks",
+    [OUTPUT] = "Output",
+    [MATHEMATICS] = "What is computed",
+    [EXECUTION] = "How it is computed",
+    [REPORTING] = "Reporting",
+    [MEASURING] = "Measuring",
+};
+
+typedef struct {
+    const char *name;
+    option_section section;
+    unsigned commands;
+    option_kind kind;
+    size_t offset;
+    const char *argument; /* as help names it; NULL: the choices */
+    const char *choices;  /* CHOICE, SET, NAME: separated by '|' */
+    const char *initial;  /* as text; NULL: none */
+    double min, max;      /* INTEGER, REAL */
+    const char *help;
+} option;
+
+#define FIELD(member) offsetof(launch_options, member)
+#define TOKENS_MAX    ((double)(INT64_C(1) << 40))
+#define BYTES_MAX     ((double)(INT64_C(1) << 60))
+
+static const option table[] = {
+    {"input", INPUT, ATTEND | VERIFY | BENCH, TEXT, FIELD(input), "FILE", NULL, NULL, 0, 0,
+     "safetensors file with q (batch, heads, N, d), k and v; the batch dimension may be left out"},
+
+    {"random", RANDOM, ATTEND | MAKE, INTEGER, FIELD(random), "N", NULL, NULL, 1, TOKENS_MAX,
+     "make an input of N tokens"},
+    {"random", RANDOM, VERIFY, INTEGER, FIELD(random), "N", NULL, "2K", 1, TOKENS_MAX, "make an input of N tokens"},
+    {"heads", RANDOM, RUNS | MAKE, INTEGER, FIELD(heads), "H", NULL, "4", 1, 65536, "query heads"},
+    {"kv-heads", RANDOM, RUNS | MAKE, INTEGER, FIELD(kv_heads), "G", NULL, "0", 0, 65536,
+     "key-value heads; divides --heads; 0: as many as query heads"},
+    {"head-dim", RANDOM, RUNS | MAKE, INTEGER, FIELD(head_dim), "D", NULL, "64", 1, 256, "width of q and k"},
+    {"value-dim", RANDOM, RUNS | MAKE, INTEGER, FIELD(value_dim), "D", NULL, "0", 0, 256, "width of v; 0: --head-dim"},
+    {"batch", RANDOM, RUNS | MAKE, INTEGER, FIELD(batch), "B", NULL, "1", 1, 65536, "sequences"},
+    {"seed", RANDOM, RUNS | MAKE, INTEGER, FIELD(seed), "S", NULL, "0", 0, 9e18, "of the random numbers"},
+    {"dtype", RANDOM, RUNS | MAKE, CHOICE, FIELD(dtype), NULL, "fp32|bf16|fp16", "fp32", 0, 0, "of q, k and v"},
+    {"keys", RANDOM, RUNS | MAKE, CHOICE, FIELD(keys), NULL, "normal|clustered|coincident", "normal", 0, 0,
+     "independent; around 16 centres; or nearly all the same"},
+
+    {"output", OUTPUT, ATTEND, TEXT, FIELD(output), "FILE", NULL, NULL, 0, 0,
+     "safetensors file for the results; written beside it and renamed when complete"},
+    {"output", OUTPUT, MAKE, TEXT, FIELD(output), "FILE", NULL, NULL, 0, 0, "safetensors file to make"},
+    {"save", OUTPUT, ATTEND, SET, FIELD(save), NULL, "out|y|lse", "out", 0, 0, "which results, comma separated"},
+    {"out-dtype", OUTPUT, ATTEND, CHOICE, FIELD(out_dtype), NULL, "auto|fp32|bf16|fp16", "auto", 0, 0,
+     "of out; auto: as q. y and lse are fp32"},
+
+    {"attention", MATHEMATICS, RUNS, CHOICE, FIELD(attention), NULL, "lucid|softmax", "lucid", 0, 0,
+     "softmax: without the preconditioner"},
+    {"softmax-scale", MATHEMATICS, RUNS, REAL, FIELD(softmax_scale), "X", NULL, "0", -1e6, 1e6,
+     "of the scores; 0: 1/sqrt(head_dim)"},
+    {"eps", MATHEMATICS, RUNS, REAL, FIELD(eps), "X", NULL, "1e-5", 1e-30, 1, "of the keys' RMSNorm"},
+
+    {"threads", EXECUTION, RUNS, INTEGER, FIELD(threads), "N", NULL, "0", 0, 4096,
+     "of each rank; 0: its share of the host's cores"},
+    {"isa", EXECUTION, RUNS, NAME, FIELD(isa), NULL, "auto|scalar|avx2|avx512", "auto", 0, 0,
+     "kernel set; auto: the best that all ranks have"},
+    {"device", EXECUTION, RUNS, CHOICE, FIELD(device), NULL, "auto|cpu|cuda", "auto", 0, 0, "where kernels run"},
+    {"comm", EXECUTION, RUNS | INFO, NAME, FIELD(comm), NULL, "auto|self|mpi|nccl", "auto", 0, 0,
+     "transport between ranks"},
+    {"layout", EXECUTION, RUNS, CHOICE, FIELD(layout), NULL, "auto|contiguous|zigzag|cyclic", "auto", 0, 0,
+     "which rank owns which tokens"},
+    {"schedule", EXECUTION, RUNS, CHOICE, FIELD(schedule), NULL, "auto|pipelined|fused", "auto", 0, 0,
+     "solve first and then attend, or both at once"},
+    {"tile", EXECUTION, RUNS, INTEGER, FIELD(tile), "N", NULL, "0", 0, 1 << 24,
+     "tokens of a unit of work, a multiple of 64; 0: chosen"},
+    {"memory-budget", EXECUTION, RUNS, INTEGER, FIELD(memory_budget), "SIZE", NULL, "0", 0, BYTES_MAX,
+     "bytes a rank may use for other ranks' tiles; 0: from what is free"},
+    {"channels", EXECUTION, RUNS, INTEGER, FIELD(channels), "N", NULL, "0", 0, 4096,
+     "groups of heads that travel on their own; 0: chosen"},
+    {"timeout", EXECUTION, RUNS | INFO, REAL, FIELD(timeout), "SEC", NULL, "600", 0.001, 1e7,
+     "a wait without progress that is an error"},
+    {"plan", EXECUTION, ATTEND, FLAG, FIELD(plan), NULL, NULL, NULL, 0, 0,
+     "print memory, messages, flops and expected time, and stop"},
+
+    {"lengths", MEASURING, BENCH, TEXT, FIELD(lengths), "N,N,...", NULL, "4K,16K", 0, 0,
+     "sequence lengths to measure, without --input"},
+    {"repeat", MEASURING, BENCH, INTEGER, FIELD(repeat), "N", NULL, "3", 1, 1000, "repetitions; the median counts"},
+    {"baseline", MEASURING, BENCH, CHOICE, FIELD(baseline), NULL, "none|openblas", "none", 0, 0,
+     "also time a blocked solve by OpenBLAS"},
+
+    {"report", REPORTING, RUNS, TEXT, FIELD(report), "FILE", NULL, NULL, 0, 0, "write the summary as JSON"},
+    {"trace", REPORTING, ATTEND, TEXT, FIELD(trace), "FILE", NULL, NULL, 0, 0,
+     "write Chrome trace events as JSON, one row a rank and thread"},
+    {"progress", REPORTING, RUNS, CHOICE, FIELD(progress), NULL, "auto|always|never", "auto", 0, 0,
+     "progress line on stderr; auto: on a terminal, after two seconds"},
+    {"quiet", REPORTING, RUNS | MAKE, FLAG, FIELD(quiet), NULL, NULL, NULL, 0, 0, "no summary on stdout"},
+    {"help", REPORTING, ALL, FLAG, FIELD(help), NULL, NULL, NULL, 0, 0, "print this and stop"},
+    {"version", REPORTING, ALL, FLAG, FIELD(version), NULL, NULL, NULL, 0, 0, "print the version and stop"},
+};
+
+enum { N_OPTIONS = sizeof table / sizeof *table, OPTION_TEXT_MAX = 64 };
+
+static const struct {
+    const char *name, *help;
+} commands[N_COMMANDS] = {
+    [COMMAND_ATTEND] = {"attend", "compute LUCID attention over the tensors of a file, or over random ones"},
+    [COMMAND_VERIFY] = {"verify", "compare a run with independent fp64 references; exit 1 above tolerance"},
+    [COMMAND_BENCH] = {"bench", "measure solve and softmax pass against this machine's FMA peak"},
+    [COMMAND_INFO] = {"info", "show the version, processor, kernel sets, transports and memory limits"},
+    [COMMAND_MAKE] = {"make", "write a random input file"},
+};
+
+const char *launch_command_name(launch_command command) {
+    return commands[command].name;
+}
+
+static bool applies(const option *o, launch_command command) {
+    return o->commands >> command & 1;
+}
+
+static void *field(const option *o, launch_options *options) {
+    return (char *)options + o->offset;
+}
+
+/* ---- Values from text ---- */
+
+/* 2^10, 2^20, ... for a suffix; 1 for none; 0 for something else. */
+static int64_t suffix_unit(const char *suffix) {
+    static const char letters[] = "KMGT";
+    if (!*suffix) return 1;
+    const char *letter = strchr(letters, *suffix & ~0x20); /* upper case */
+    return letter && *letter && !suffix[1] ? INT64_C(1) << 10 * (letter - letters + 1) : 0;
+}
+
+lucid_status launch_parse_integer(int64_t *number, const char *what, const char *text, int64_t min, int64_t max) {
+    char *end;
+    errno = 0;
+    long long mantissa = strtoll(text, &end, 10);
+    int64_t unit = end == text ? 0 : suffix_unit(end), value;
+    if (!unit) return lucid_fail(LUCID_ERR_USAGE, "%s: '%s' is not a whole number", what, text);
+    if (errno == ERANGE || __builtin_mul_overflow(mantissa, unit, &value) || value < min || value > max)
+        return lucid_fail(LUCID_ERR_USAGE, "%s: %s is not between %" PRId64 " and %" PRId64, what, text, min, max);
+    *number = value;
+    return LUCID_OK;
+}
+
+static lucid_status parse_real(double *number, const option *o, const char *text) {
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end || !isfinite(value))
+        return lucid_fail(LUCID_ERR_USAGE, "--%s: '%s' is not a number", o->name, text);
+    if (value < o->min || value > o->max)
+        return lucid_fail(LUCID_ERR_USAGE, "--%s: %s is not between %g and %g", o->name, text, o->min, o->max);
+    *number = value;
+    return LUCID_OK;
+}
+
+/* Position of text's first n characters among the choices, -1 when absent. */
+static int choice_find(const char *choices, const char *text, size_t n) {
+    for (int i = 0;; i++) {
+        size_t length = strcspn(choices, "|");
+        if (length == n && memcmp(choices, text, n) == 0) return i;
+        if (!choices[length]) return -1;
+        choices += length + 1;
+    }
+}
+
+static lucid_status choice_fail(const option *o, const char *text, size_t n) {
+    return lucid_fail(LUCID_ERR_USAGE, "--%s: '%.*s' is none of %s", o->name, (int)n, text, o->choices);
+}
+
+static lucid_status parse_choice(int *value, const option *o, const char *text) {
+    int i = choice_find(o->choices, text, strlen(text));
+    if (i < 0) return choice_fail(o, text, strlen(text));
+    *value = i;
+    return LUCID_OK;
+}
+
+static lucid_status parse_set(int *value, const option *o, const char *text) {
+    int bits = 0;
+    for (;; text++) {
+        size_t n = strcspn(text, ",");
+        int i = choice_find(o->choices, text, n);
+        if (i < 0) return choice_fail(o, text, n);
+        bits |= 1 << i;
+        text += n;
+        if (!*text) break;
+    }
+    *value = bits;
+    return LUCID_OK;
+}
+
+static lucid_status option_set(const option *o, launch_options *options, const char *text) {
+    char what[OPTION_TEXT_MAX];
+    switch (o->kind) {
+    case FLAG:
+        *(bool *)field(o, options) = true;
+        return LUCID_OK;
+    case NAME:
+        if (choice_find(o->choices, text, strlen(text)) < 0) return choice_fail(o, text, strlen(text));
+        *(const char **)field(o, options) = text;
+        return LUCID_OK;
+    case TEXT:
+        if (!*text) return lucid_fail(LUCID_ERR_USAGE, "--%s: empty value", o->name);
+        *(const char **)field(o, options) = text;
+        return LUCID_OK;
+    case INTEGER:
+        snprintf(what, sizeof what, "--%s", o->name);
+        return launch_parse_integer(field(o, options), what, text, (int64_t)o->min, (int64_t)o->max);
+    case REAL:
+        return parse_real(field(o, options), o, text);
+    case CHOICE:
+        return parse_choice(field(o, options), o, text);
+    case SET:
+        return parse_set(field(o, options), o, text);
+    }
+    return lucid_fail(LUCID_ERR_INTERNAL, "--%s: option of unknown kind", o->name);
+}
+
+/* ---- Text from values ---- */
+
+static const char *choice_text(char *text, const char *choices, int index) {
+    for (; index > 0; index--) choices += strcspn(choices, "|") + 1;
+    snprintf(text, OPTION_TEXT_MAX, "%.*s", (int)strcspn(choices, "|"), choices);
+    return text;
+}
+
+static const char *set_text(char *text, const char *choices, int bits) {
+    size_t n = 0;
+    text[0] = 0;
+    for (int i = 0; bits >> i; i++) {
+        char one[OPTION_TEXT_MAX];
+        if (bits >> i & 1)
+            n += (size_t)snprintf(text + n, OPTION_TEXT_MAX - n, "%s%s", n ? "," : "", choice_text(one, choices, i));
+    }
+    return text;
+}
+
+/* The value as text, in `text` or where the value is a string; NULL when there is none. */
+static const char *option_text(char *text, const option *o, launch_options *options) {
+    void *value = field(o, options);
+    switch (o->kind) {
+    case FLAG:
+        return *(bool *)value ? "true" : NULL;
+    case TEXT:
+    case NAME:
+        return *(const char **)value;
+    case INTEGER:
+        if (!o->initial && *(int64_t *)value == 0) return NULL;
+        snprintf(text, OPTION_TEXT_MAX, "%" PRId64, *(int64_t *)value);
+        return text;
+    case REAL:
+        snprintf(text, OPTION_TEXT_MAX, "%.17g", *(double *)value);
+        return text;
+    case CHOICE:
+        return choice_text(text, o->choices, *(int *)value);
+    case SET:
+        return set_text(text, o->choices, *(int *)value);
+    }
+    return NULL;
+}
+
+void launch_options_visit(const launch_options *options, launch_option_visitor visit, void *context) {
+    launch_options copy = *options;
+    for (const option *o = table; o < table + N_OPTIONS; o++) {
+        char text[OPTION_TEXT_MAX];
+        if (applies(o, options->command)) visit(context, o->name, option_text(text, o, &copy));
+    }
+}
+
+/* ---- The command line ---- */
+
+static const option *option_find(const char *name, size_t n, launch_command command) {
+    for (const option *o = table; o < table + N_OPTIONS; o++)
+        if (applies(o, command) && strlen(o->name) == n && memcmp(o->name, name, n) == 0) return o;
+    return NULL;
+}
+
+static bool known_elsewhere(const char *name, size_t n) {
+    for (int command = 0; command < N_COMMANDS; command++)
+        if (option_find(name, n, command)) return true;
+    return false;
+}
+
+lucid_status launch_options_set(launch_options *options, const char *name, const char *value) {
+    const option *o = option_find(name, strlen(name), options->command);
+    if (!o) return lucid_fail(LUCID_ERR_USAGE, "no option --%s", name);
+    return option_set(o, options, value);
+}
+
+static lucid_status set_defaults(launch_options *options) {
+    for (const option *o = table; o < table + N_OPTIONS; o++)
+        if (o->initial && applies(o, options->command)) LUCID_TRY(option_set(o, options, o->initial));
+    return LUCID_OK;
+}
+
+static lucid_status unknown_option(const launch_options *options, const char *name, size_t n) {
+    const char *command = launch_command_name(options->command);
+    if (known_elsewhere(name, n))
+        return lucid_fail(LUCID_ERR_USAGE, "--%.*s does not apply to '%s' (see lucid %s --help)", (int)n, name, command,
+                          command);
+    return lucid_fail(LUCID_ERR_USAGE, "unknown option --%.*s (see lucid %s --help)", (int)n, name, command);
+}
+
+/* One option at argv[*i], "--name=value" or "--name value"; *i is left on its last word. */
+static lucid_status parse_option(launch_options *options, unsigned char *given, int argc, char **argv, int *i) {
+    const char *name = argv[*i] + 2, *value = NULL;
+    size_t n = strcspn(name, "=");
+    const option *o = option_find(name, n, options->command);
+    if (!o) return unknown_option(options, name, n);
+    if (name[n] == '=') value = name + n + 1;
+    if (o->kind == FLAG && value) return lucid_fail(LUCID_ERR_USAGE, "--%s takes no value", o->name);
+    if (o->kind != FLAG && !value) {
+        if (*i + 1 >= argc) return lucid_fail(LUCID_ERR_USAGE, "--%s needs a value", o->name);
+        value = argv[++*i];
+    }
+    given[o - table] = 1;
+    return option_set(o, options, value);
+}
+
+/* Options that contradict each other whatever the input holds. */
+static lucid_status check_combination(const launch_options *options, const unsigned char *given) {
+    for (const option *o = table; o < table + N_OPTIONS; o++)
+        if (options->input && given[o - table] && o->section == RANDOM)
+            return lucid_fail(LUCID_ERR_USAGE, "--%s makes random input and does not go with --input", o->name);
+    if (options->command == COMMAND_ATTEND && !options->input && !options->random)
+        return lucid_fail(LUCID_ERR_USAGE, "attend needs --input FILE or --random N");
+    if (options->command == COMMAND_MAKE && (!options->output || !options->random))
+        return lucid_fail(LUCID_ERR_USAGE, "make needs --output FILE and --random N");
+    if (options->tile % 64)
+        return lucid_fail(LUCID_ERR_USAGE, "--tile: %" PRId64 " is not a multiple of 64", options->tile);
+    if (options->kv_heads && options->heads % options->kv_heads)
+        return lucid_fail(LUCID_ERR_USAGE, "--kv-heads: %" PRId64 " does not divide --heads %" PRId64,
+                          options->kv_heads, options->heads);
+    if (options->device == DEVICE_CUDA) return lucid_fail(LUCID_ERR_USAGE, "--device: this build has no cuda");
+    return LUCID_OK;
+}
+
+static lucid_status find_command(launch_options *options, const char *name) {
+    for (int i = 0; i < N_COMMANDS; i++) {
+        if (strcmp(commands[i].name, name)) continue;
+        options->command = i;
+        return LUCID_OK;
+    }
+    return lucid_fail(LUCID_ERR_USAGE, "unknown command '%s' (see lucid --help)", name);
+}
+
+lucid_status launch_options_parse(launch_options *options, int argc, char **argv) {
+    unsigned char given[N_OPTIONS] = {0};
+    *options = (launch_options){.command = N_COMMANDS};
+    if (argc < 2) return lucid_fail(LUCID_ERR_USAGE, "no command (see lucid --help)");
+    options->help = strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0;
+    options->version = strcmp(argv[1], "--version") == 0;
+    if (options->help || options->version) return LUCID_OK;
+    LUCID_TRY(find_command(options, argv[1]));
+    LUCID_TRY(set_defaults(options));
+    for (int i = 2; i < argc; i++) {
+        if (strncmp(argv[i], "--", 2) || !argv[i][2])
+            return lucid_fail(LUCID_ERR_USAGE, "unexpected argument '%s'", argv[i]);
+        LUCID_TRY(parse_option(options, given, argc, argv, &i));
+        if (options->help || options->version) return LUCID_OK;
+    }
+    return check_combination(options, given);
+}
+
+/* ---- Help ---- */
+
+static void help_option(FILE *stream, const option *o) {
+    char left[OPTION_TEXT_MAX];
+    const char *argument = o->argument ? o->argument : o->choices;
+    snprintf(left, sizeof left, "--%s%s%s", o->name, argument ? " " : "", argument ? argument : "");
+    fprintf(stream, "  %-42s %s", left, o->help);
+    if (o->initial && strcmp(o->initial, "0")) fprintf(stream, " (default %s)", o->initial);
+    fputc('\n', stream);
+}
+
+static void help_section(FILE *stream, option_section section, launch_command command) {
+    bool titled = false;
+    for (const option *o = table; o < table + N_OPTIONS; o++) {
+        if (o->section != section || !applies(o, command)) continue;
+        if (!titled) fprintf(stream, "\n%s:\n", section_names[section]);
+        titled = true;
+        help_option(stream, o);
+    }
+}
+
+void launch_options_help(FILE *stream, const launch_options *options) {
+    if (options->command == N_COMMANDS) {
+        fprintf(stream, "Usage: lucid COMMAND [OPTIONS], alone or under mpirun or srun\n\n"
+                        "Distributed LUCID attention over long contexts.\n\nCommands:\n");
+        for (int i = 0; i < N_COMMANDS; i++) fprintf(stream, "  %-8s %s\n", commands[i].name, commands[i].help);
+        fprintf(stream, "\n'lucid COMMAND --help' lists a command's options; 'lucid --version' prints the version.\n");
+        return;
+    }
+    fprintf(
+        stream,
+        "Usage: lucid %s [OPTIONS]\n\nlucid %s: %s.\nNumbers of tokens and bytes take K, M, G and T (1024-based).\n",
+        launch_command_name(options->command), launch_command_name(options->command), commands[options->command].help);
+    for (int section = 0; section < N_SECTIONS; section++) help_section(stream, section, options->command);
+}

@@ -1,0 +1,54 @@
+/* The command line: one table gives parsing, --help, defaults and the echo in reports.
+ *
+ * Numbers that count tokens or bytes take the suffixes K, M, G and T (1024-based): 64K tokens are 65536. */
+#ifndef LUCID_LAUNCH_OPTIONS_H
+#define LUCID_LAUNCH_OPTIONS_H
+
+#include "comm/comm.h"
+
+#include <stdio.h>
+
+typedef enum { COMMAND_ATTEND, COMMAND_VERIFY, COMMAND_BENCH, COMMAND_INFO, COMMAND_MAKE, N_COMMANDS } launch_command;
+
+typedef enum { PROGRESS_AUTO, PROGRESS_ALWAYS, PROGRESS_NEVER } launch_progress_mode;
+typedef enum { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA } launch_device;
+typedef enum { BASELINE_NONE, BASELINE_OPENBLAS } launch_baseline;
+typedef enum { OUT_DTYPE_AUTO, OUT_DTYPE_F32, OUT_DTYPE_BF16, OUT_DTYPE_F16 } launch_out_dtype; /* auto: as q */
+enum { SAVE_OUT = 1, SAVE_Y = 2, SAVE_LSE = 4 };
+
+/* Integers are int64_t and choices int, so that the table can fill them; ranges are checked against the table. Strings
+ * point into argv or into the table. */
+typedef struct {
+    launch_command command;
+    bool help, version, quiet, plan;
+    const char *input, *output, *report, *trace; /* NULL: not given */
+    const char *isa, *comm;
+    const char *lengths; /* bench: comma separated */
+    int save;            /* SAVE_ bits */
+    int dtype, keys;     /* lucid_dtype, lucid_keys */
+    int out_dtype, attention, layout, schedule, device, progress, baseline;
+    int64_t random, heads, kv_heads, head_dim, value_dim, batch, seed;
+    int64_t threads, tile, memory_budget, channels, repeat;
+    double softmax_scale, eps, timeout;
+} launch_options;
+
+/* Fills options from argv (argv[1] names the command). Errors: USAGE, recorded by lucid_fail. Local. */
+lucid_status launch_options_parse(launch_options *options, int argc, char **argv);
+
+const char *launch_command_name(launch_command command);
+
+/* What `lucid --help` and `lucid COMMAND --help` print. */
+void launch_options_help(FILE *stream, const launch_options *options);
+
+/* Calls visit with name and value, as text, of each option of options->command, in the table's order. An option that
+ * has neither value nor default has value NULL. */
+typedef void (*launch_option_visitor)(void *context, const char *name, const char *value);
+void launch_options_visit(const launch_options *options, launch_option_visitor visit, void *context);
+
+/* Sets one option by name from text, as the command line would. Errors: USAGE. */
+lucid_status launch_options_set(launch_options *options, const char *name, const char *value);
+
+/* An integer with an optional suffix, the whole of text, in min..max. Errors: USAGE naming `what`. */
+lucid_status launch_parse_integer(int64_t *number, const char *what, const char *text, int64_t min, int64_t max);
+
+#endif
