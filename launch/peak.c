@@ -1,0 +1,42 @@
+#include "launch/peak.h"
+
+#include <omp.h>
+#include <time.h>
+
+#define BURST_SECONDS 0.015
+
+static double burst_seconds(const lucid_kernels *kernels, int64_t n, double *flops) {
+    double begin = omp_get_wtime();
+    *flops = kernels->fma_burst(n);
+    return omp_get_wtime() - begin;
+}
+
+/* Rounds that take about BURST_SECONDS on one thread. */
+static int64_t calibrate(const lucid_kernels *kernels) {
+    double flops, seconds;
+    int64_t n = 1000;
+    while ((seconds = burst_seconds(kernels, n, &flops)) < BURST_SECONDS / 4) n *= 2;
+    return (int64_t)((double)n * BURST_SECONDS / seconds) + 1;
+}
+
+static double measure_once(const lucid_kernels *kernels, int64_t n, int n_threads) {
+    double total = 0, longest = 0;
+#pragma omp parallel num_threads(n_threads) reduction(+ : total) reduction(max : longest)
+    {
+        double flops;
+#pragma omp barrier
+        longest = burst_seconds(kernels, n, &flops);
+        total = flops;
+    }
+    return total / longest;
+}
+
+double launch_peak_measure(const lucid_kernels *kernels, int n_threads) {
+    int64_t n = calibrate(kernels);
+    double best = 0;
+    for (int i = 0; i < 3; i++) {
+        double flops = measure_once(kernels, n, n_threads);
+        if (flops > best) best = flops;
+    }
+    return best;
+}

@@ -1,0 +1,44 @@
+#include "launch/progress.h"
+
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+launch_progress launch_progress_make(int mode, int rank, double flops) {
+    bool terminal = isatty(STDERR_FILENO);
+    return (launch_progress){
+        .on = rank == 0 && (mode == PROGRESS_ALWAYS || (mode == PROGRESS_AUTO && terminal)),
+        .terminal = terminal,
+        .delay = mode == PROGRESS_ALWAYS ? 0 : 2,
+        .flops = flops,
+    };
+}
+
+void launch_progress_begin(launch_progress *progress) {
+    progress->started = now();
+    progress->printed = 0;
+    progress->shown = false;
+}
+
+void launch_progress_update(void *context, double share) {
+    launch_progress *p = context;
+    double t = now(), elapsed = t - p->started;
+    double interval = p->terminal ? 0.2 : 2; /* a log file keeps every line */
+    if (!p->on || elapsed < p->delay || t - p->printed < interval || share <= 0) return;
+    p->printed = t;
+    p->shown = true;
+    fprintf(stderr, "%slucid: %5.1f %%  %8.1f Gflop/s  %.0f s left%s", p->terminal ? "\r" : "", 100 * share,
+            1e-9 * p->flops * share / elapsed, elapsed * (1 - share) / share, p->terminal ? "\033[K" : "\n");
+    fflush(stderr);
+}
+
+void launch_progress_end(launch_progress *progress) {
+    if (progress->shown && progress->terminal) fprintf(stderr, "\r\033[K");
+    fflush(stderr);
+}
