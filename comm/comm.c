@@ -1,0 +1,167 @@
+/* The communicator: chooses a transport by walking the table, checks arguments once for all transports, and builds on
+ * their three collectives what needs no transport of its own (barrier, agreement, gathering of unknown sizes). */
+#include "comm/comm.h"
+
+#include "transports.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DEFAULT_CHANNELS 64
+#define DEFAULT_TIMEOUT  600.0
+#define LINE_BYTES       512 /* of a failure that travels */
+
+#define DECLARE(name) extern const lucid_transport lucid_transport_##name;
+LUCID_TRANSPORTS(DECLARE)
+
+#define ADDRESS(name) &lucid_transport_##name,
+static const lucid_transport *const transports[] = {LUCID_TRANSPORTS(ADDRESS)};
+static const int n_transports = sizeof transports / sizeof transports[0];
+
+const char *lucid_comm_transports(void) {
+#define COMMA_NAME(name) "," #name
+    return LUCID_TRANSPORTS(COMMA_NAME) + 1;
+}
+
+static const lucid_transport *find_transport(const char *name) {
+    const bool any = !name || !strcmp(name, "auto");
+    for (int t = 0; t < n_transports; t++)
+        if (any ? transports[t]->available() : !strcmp(name, transports[t]->name)) return transports[t];
+    return NULL;
+}
+
+lucid_status lucid_comm_open(lucid_comm **opened, const lucid_comm_options *options) {
+    const char *name = options ? options->transport : NULL;
+    const lucid_transport *transport = find_transport(name);
+    if (!transport)
+        return lucid_fail(LUCID_ERR_UNSUPPORTED, "transport %s is not in this build (%s)", name ? name : "auto",
+                          lucid_comm_transports());
+
+    lucid_comm *comm = calloc(1, sizeof *comm);
+    if (!comm) return lucid_fail(LUCID_ERR_MEMORY, "no memory for a communicator");
+    if (options) comm->options = *options;
+    if (comm->options.n_channels_max == 0) comm->options.n_channels_max = DEFAULT_CHANNELS;
+    if (comm->options.timeout == 0) comm->options.timeout = DEFAULT_TIMEOUT;
+    gethostname(comm->host, sizeof comm->host - 1);
+    comm->transport = transport;
+
+    const lucid_status status = transport->open(comm);
+    if (status) {
+        free(comm);
+        return status;
+    }
+    *opened = comm;
+    return LUCID_OK;
+}
+
+void lucid_comm_close(lucid_comm *comm) {
+    if (!comm) return;
+    comm->transport->close(comm);
+    free(comm);
+}
+
+static lucid_status check_rank(const lucid_comm *comm, int rank) {
+    if (rank >= 0 && rank < comm->world_size) return LUCID_OK;
+    return lucid_fail(LUCID_ERR_INTERNAL, "there is no rank %d among %d", rank, comm->world_size);
+}
+
+static lucid_status check_channel(const lucid_comm *comm, int channel, int peer) {
+    if (channel < 0 || channel >= comm->options.n_channels_max)
+        return lucid_fail(LUCID_ERR_INTERNAL, "there is no channel %d among %d", channel, comm->options.n_channels_max);
+    return check_rank(comm, peer);
+}
+
+lucid_status lucid_comm_post_send(lucid_comm *comm, int channel, int peer, const void *buffer, size_t bytes,
+                                  lucid_request **request) {
+    LUCID_TRY(check_channel(comm, channel, peer));
+    return comm->transport->post_send(comm, channel, peer, buffer, bytes, request);
+}
+
+lucid_status lucid_comm_post_recv(lucid_comm *comm, int channel, int peer, void *buffer, size_t bytes,
+                                  lucid_request **request) {
+    LUCID_TRY(check_channel(comm, channel, peer));
+    return comm->transport->post_recv(comm, channel, peer, buffer, bytes, request);
+}
+
+lucid_status lucid_comm_test(lucid_comm *comm, lucid_request *request, bool *done) {
+    return comm->transport->test(comm, request, done);
+}
+
+lucid_status lucid_comm_broadcast(lucid_comm *comm, void *buffer, size_t bytes, int root) {
+    LUCID_TRY(check_rank(comm, root));
+    return comm->transport->broadcast(comm, buffer, bytes, root);
+}
+
+lucid_status lucid_comm_allreduce(lucid_comm *comm, double *x, int n, lucid_reduction op) {
+    return comm->transport->allreduce(comm, x, n, op);
+}
+
+lucid_status lucid_comm_barrier(lucid_comm *comm) {
+    double nothing = 0;
+    return lucid_comm_allreduce(comm, &nothing, 1, LUCID_SUM);
+}
+
+/* Every rank's size, on root only. */
+static lucid_status gather_sizes(lucid_comm *comm, size_t bytes, size_t *recv_bytes, int root) {
+    size_t *each = NULL;
+    lucid_status status = LUCID_OK;
+    if (comm->rank == root) {
+        each = malloc((size_t)comm->world_size * sizeof *each);
+        if (!each) status = lucid_fail(LUCID_ERR_MEMORY, "no memory to gather from %d ranks", comm->world_size);
+        for (int r = 0; !status && r < comm->world_size; r++) each[r] = sizeof bytes;
+    }
+    status = lucid_comm_agree(comm, status);
+    if (!status) status = comm->transport->gather(comm, &bytes, sizeof bytes, recv_bytes, each, root);
+    free(each);
+    return status;
+}
+
+static lucid_status allocate_total(void **recv, const size_t *recv_bytes, int world_size) {
+    size_t total = 0;
+    for (int r = 0; r < world_size; r++)
+        if (__builtin_add_overflow(total, recv_bytes[r], &total))
+            return lucid_fail(LUCID_ERR_MEMORY, "gathered sizes overflow at rank %d", r);
+    *recv = malloc(total ? total : 1);
+    return *recv ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory to gather %zu bytes", total);
+}
+
+lucid_status lucid_comm_gather(lucid_comm *comm, const void *send, size_t bytes, void **recv, size_t *recv_bytes,
+                               int root) {
+    LUCID_TRY(check_rank(comm, root));
+    LUCID_TRY(gather_sizes(comm, bytes, recv_bytes, root));
+    void *gathered = NULL;
+    lucid_status status = LUCID_OK;
+    if (comm->rank == root) status = allocate_total(&gathered, recv_bytes, comm->world_size);
+    status = lucid_comm_agree(comm, status);
+    if (!status) status = comm->transport->gather(comm, send, bytes, gathered, recv_bytes, root);
+    if (status) {
+        free(gathered);
+        return status;
+    }
+    if (comm->rank == root) *recv = gathered;
+    return LUCID_OK;
+}
+
+lucid_status lucid_comm_agree(lucid_comm *comm, lucid_status status) {
+    double lowest = status ? comm->rank : comm->world_size;
+    const lucid_status agreed = lucid_comm_allreduce(comm, &lowest, 1, LUCID_MIN);
+    if (agreed) return status ? status : agreed;
+    const int failed = (int)lowest;
+    if (failed == comm->world_size) return LUCID_OK;
+
+    char line[LINE_BYTES] = "";
+    if (comm->rank == failed) snprintf(line, sizeof line, "rank %d: %s", failed, lucid_failure());
+    const lucid_status told = lucid_comm_broadcast(comm, line, sizeof line, failed);
+    if (status) return status;
+    return told ? told : lucid_fail(LUCID_ERR_COMM, "%s", line);
+}
+
+void lucid_comm_abort(lucid_comm *comm) {
+    static atomic_flag printed = ATOMIC_FLAG_INIT;
+    if (!atomic_flag_test_and_set(&printed))
+        fprintf(stderr, "lucid: [rank %d/%d %s] %s\n", comm->rank, comm->world_size, comm->host, lucid_failure());
+    comm->transport->abort(comm);
+}

@@ -1,0 +1,23 @@
+/* Ends the process when a blocking call outlasts its deadline: MPI's start and end cannot be tested or given up, only
+ * left. A thread of its own watches, so nobody's signals or timers are touched. */
+#ifndef LUCID_COMM_WATCHDOG_H
+#define LUCID_COMM_WATCHDOG_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+typedef struct {
+    const char *call; /* what is watched, for the line that is printed */
+    double seconds;
+    bool started, stopped;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+} lucid_watchdog;
+
+/* Prints "lucid: [host] <call> did not return within <seconds> s" and exits 1 unless stopped in time. Without a thread
+ * to be had nothing is watched. */
+void lucid_watchdog_start(lucid_watchdog *watchdog, const char *call, double seconds);
+void lucid_watchdog_stop(lucid_watchdog *watchdog);
+
+#endif
