@@ -1,0 +1,157 @@
+/* A: the softmax pass. */
+#ifndef LUCID_CPU_ATTEND_H
+#define LUCID_CPU_ATTEND_H
+
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu/panel.h"
+
+/* A panel's share of a granule's state, copied out of and back into it. */
+typedef struct {
+    float m[VEC] __attribute__((aligned(64)));
+    float l[VEC] __attribute__((aligned(64)));
+    float *o;           /* (rows, w), in the state itself */
+    const float *panel; /* packed queries */
+    float *p;           /* (rows, 64) */
+} softmax_panel;
+
+INLINE void softmax_block(float *p, const int rows, const int cols, const float *panel, const float *m, const float *kt,
+                          int d) {
+    vec acc[PANEL_ROWS][2];
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int v = 0; v < cols; v++) acc[r][v] = vec_set1(-m[r]);
+    }
+    score_block(acc, rows, cols, panel, kt, d);
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int v = 0; v < cols; v++) vec_store(p + r * GRANULE + v * VEC, vec_exp2(acc[r][v]));
+    }
+}
+
+/* Row r may see the first n_seen + r keys of a granule: n_seen is 64 but on the diagonal, where later ones are cut off
+ * here, before anything can see them. */
+INLINE void cut_future(float *p, const int rows, int n_seen) {
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < GRANULE; j += VEC)
+            vec_store(p + r * GRANULE + j, vec_first(vec_load(p + r * GRANULE + j), n_seen + r - j));
+}
+
+/* p = exp2(x) of a panel with a granule's keys; returns its row sums. */
+INLINE vec softmax_scores(const softmax_panel *s, const int rows, const float *kt, int d, int n_seen) {
+    int n_keys = n_seen < GRANULE ? n_seen + rows - 1 : GRANULE, j = 0;
+    for (; j + VEC < n_keys; j += 2 * VEC) softmax_block(s->p + j, rows, 2, s->panel, s->m, kt + j, d);
+    if (j < n_keys) softmax_block(s->p + j, rows, 1, s->panel, s->m, kt + j, d);
+    if (n_seen < GRANULE) cut_future(s->p, rows, n_seen);
+
+    vec sum[VEC];
+    UNROLL for (int r = 0; r < VEC; r++) sum[r] = vec_zero();
+    UNROLL for (int r = 0; r < rows; r++) {
+        sum[r] = vec_load(s->p + r * GRANULE);
+        UNROLL for (int v = 1; v < GRANULE / VEC; v++) sum[r] = vec_add(sum[r], vec_load(s->p + r * GRANULE + v * VEC));
+    }
+    return vec_row_sums(sum);
+}
+
+/* The largest score of one query with the first n_keys keys. */
+static float largest_score(const float *query, const float *kt, int d, int n_keys) {
+    float score[GRANULE] __attribute__((aligned(64))), largest = -INFINITY;
+    for (int j = 0; j < GRANULE; j += VEC) {
+        vec acc = vec_zero();
+        for (int c = 0; c < d; c++) acc = vec_fma(vec_set1(query[c * VEC]), vec_load(kt + c * GRANULE + j), acc);
+        vec_store(score + j, acc);
+    }
+    for (int j = 0; j < n_keys; j++) largest = fmaxf(largest, score[j]);
+    return largest;
+}
+
+/* Raises m of the rows whose bit is set to the granule's largest score and rescales what they have summed. Rare. */
+static __attribute__((noinline, cold)) void raise_reference(softmax_panel *s, unsigned row_bits, const float *kt,
+                                                            lucid_shape shape, int n_seen) {
+    for (int r = 0; r < PANEL_ROWS; r++) {
+        if (!(row_bits >> r & 1)) continue;
+        float largest = largest_score(s->panel + r, kt, shape.head_dim, n_seen < GRANULE ? n_seen + r : GRANULE);
+        if (!(largest > s->m[r])) continue;
+        vec factor = vec_exp2(vec_set1(s->m[r] - largest));
+        s->m[r] = largest;
+        s->l[r] *= vec_lane0(factor);
+        float *o = s->o + (size_t)r * shape.value_ld;
+        for (int c = 0; c < shape.value_ld; c += VEC) vec_store(o + c, vec_mul(vec_load(o + c), factor));
+    }
+}
+
+INLINE void softmax_granule(softmax_panel *s, const int rows, const float *key, lucid_shape shape, int n_seen) {
+    const vec limit = vec_set1((float)(1ull << LUCID_RESCALE_EXPONENT));
+    vec sums = softmax_scores(s, rows, key, shape.head_dim, n_seen);
+    unsigned high = vec_not_below(sums, limit);
+    if (__builtin_expect(high != 0, 0)) {
+        raise_reference(s, high, key, shape, n_seen);
+        sums = softmax_scores(s, rows, key, shape.head_dim, n_seen);
+    }
+    vec_store(s->l, vec_add(vec_load(s->l), sums));
+    int n_keys = n_seen < GRANULE ? n_seen + rows - 1 : GRANULE;
+    product(s->o, ADD, rows, s->p, GRANULE, key + lucid_record_values(shape), shape.value_ld, n_keys);
+}
+
+INLINE void attend_panel(const int rows, int i0, float *state, const float *qt, const float *const *keys,
+                         int64_t n_keys, bool diagonal, lucid_shape shape, float *scratch) {
+    float *m = state, *l = state + GRANULE;
+    softmax_panel s = {.o = state + 2 * GRANULE + (size_t)i0 * shape.value_ld, .p = scratch};
+    s.panel = pack_panel(scratch + GRANULE * GRANULE, qt, NULL, i0, shape.head_dim);
+    memcpy(s.m, m + i0, rows * sizeof *m);
+    memcpy(s.l, l + i0, rows * sizeof *l);
+    for (int64_t g = 0; g < n_keys; g++) softmax_granule(&s, rows, keys[g], shape, diagonal ? i0 + 1 : GRANULE);
+    memcpy(m + i0, s.m, rows * sizeof *m);
+    memcpy(l + i0, s.l, rows * sizeof *l);
+}
+
+static void attend_granules(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
+                            lucid_shape shape, float *scratch) {
+    unsigned mode = float_mode_enter();
+    FOR_EACH_PANEL(attend_panel, state, qt, keys, n_keys, diagonal, shape, scratch);
+    float_mode_leave(mode);
+}
+
+static void attend(float *state, const float *qt, const float *const *keys, int64_t n_keys, lucid_shape shape,
+                   float *scratch) {
+    attend_granules(state, qt, keys, n_keys, false, shape, scratch);
+}
+
+static void attend_diag(float *state, const float *qt, const float *row, lucid_shape shape, float *scratch) {
+    attend_granules(state, qt, &row, 1, true, shape, scratch);
+}
+
+static void attend_begin(float *state, const float *qt, const float *record, lucid_shape shape) {
+    for (int i = 0; i < GRANULE; i += VEC) {
+        vec m = vec_zero();
+        for (int c = 0; c < shape.head_dim; c++)
+            m = vec_fma(vec_load(qt + c * GRANULE + i), vec_load(record + c * GRANULE + i), m);
+        vec_store(state + i, m);
+    }
+    memset(state + GRANULE, 0, sizeof(float) * (lucid_state_floats(shape) - GRANULE));
+}
+
+/* One row (value_dim) of the output; the last vector is cut through a buffer. */
+INLINE void divide_row(float *out, const float *o, float l, int value_dim) {
+    float buffer[VEC] __attribute__((aligned(64)));
+    vec divisor = vec_set1(l);
+    int c = 0;
+    for (; c + VEC <= value_dim; c += VEC) vec_storeu(out + c, vec_div(vec_load(o + c), divisor));
+    if (c == value_dim) return;
+    vec_store(buffer, vec_div(vec_load(o + c), divisor));
+    memcpy(out + c, buffer, (value_dim - c) * sizeof *out);
+}
+
+static void attend_finish(float *out, float *lse, const float *state, int n_rows, lucid_shape shape) {
+    const float *m = state, *l = state + GRANULE, *o = state + 2 * GRANULE;
+    for (int i = 0; i < n_rows; i++, out += shape.value_dim, o += shape.value_ld) {
+        if (l[i] == 0) {
+            memset(out, 0, shape.value_dim * sizeof *out);
+            lse[i] = -INFINITY;
+        } else {
+            divide_row(out, o, l[i], shape.value_dim);
+            lse[i] = (float)((m[i] + log2(l[i])) * M_LN2);
+        }
+    }
+}
+
+#endif

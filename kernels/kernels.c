@@ -1,0 +1,26 @@
+/* The table of kernel sets and the search in it. */
+#include "kernels/kernels.h"
+
+#include <string.h>
+
+#include "kernels/sets.h"
+
+static const lucid_kernels *const table[] = {&lucid_kernels_avx512, &lucid_kernels_avx2, &lucid_kernels_scalar};
+enum { N_SETS = sizeof table / sizeof *table };
+
+const lucid_kernels *const *lucid_kernels_table(int *count) {
+    *count = N_SETS;
+    return table;
+}
+
+const lucid_kernels *lucid_kernels_find(const char *isa) {
+    bool any = strcmp(isa, "auto") == 0;
+    for (int s = 0; s < N_SETS; s++)
+        if ((any || strcmp(isa, table[s]->isa) == 0) && table[s]->supported()) return table[s];
+    return NULL;
+}
+
+/* A packed row panel (d, at most 16), one granule of P (64, 64) and one inverted diagonal block (16, 16). */
+size_t lucid_kernels_scratch_floats(lucid_shape shape) {
+    return (size_t)16 * shape.head_dim + LUCID_GRANULE * LUCID_GRANULE + 16 * 16;
+}

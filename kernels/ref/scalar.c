@@ -1,0 +1,250 @@
+/* The portable kernel set: plain C that reads like the algebra and runs on any machine the program runs on.
+ *
+ * There is no FMA instruction to count on, so an FMA of the contract is a multiplication and an addition here, and exp2
+ * is our own rather than libm's, whose bits depend on the machine. Same bits everywhere, then, but other bits than the
+ * SIMD sets'. */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/sets.h"
+
+enum { GRANULE = LUCID_GRANULE, BLOCK = 16 };
+
+static bool supported(void) {
+    return true;
+}
+
+/* 2^x within 3 ulp; 0 below 2^-126, infinity from 2^127.5 on. */
+static float exp2_of(float x) {
+    if (!(x > -127)) return x != x ? x : 0;
+    if (x >= 127.5f) return INFINITY;
+    float n = rintf(x), r = x - n;
+    float p = 0x1.5c08e2p-10f * r + 0x1.3d0c4cp-7f;
+    p = p * r + 0x1.c6b6eap-5f;
+    p = p * r + 0x1.ebf924p-3f;
+    p = p * r + 0x1.62e424p-1f;
+    p = p * r + 1;
+    uint32_t bits = (uint32_t)((int)n + 127) << 23; /* n = -127 gives 0 */
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return p * power;
+}
+
+/* A half by integers alone: exponents are rebiased by 112 and subnormals renormalised by a subtraction. */
+static float from_f16(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, magnitude = h & 0x7fff, bits;
+    float x;
+    if (magnitude >= 0x7c00) { /* infinity, NaN */
+        bits = 0x7f800000 | (magnitude << 13);
+        memcpy(&x, &bits, sizeof x);
+    } else if (magnitude >= 0x0400) {
+        bits = (magnitude << 13) + (112u << 23);
+        memcpy(&x, &bits, sizeof x);
+    } else {
+        x = (float)magnitude * 0x1p-24f;
+    }
+    memcpy(&bits, &x, sizeof bits);
+    bits |= sign;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static float from_bf16(uint16_t h) {
+    uint32_t bits = (uint32_t)h << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static float element(const void *src, lucid_dtype dtype, size_t index) {
+    const char *at = (const char *)src + index * lucid_dtype_bytes(dtype);
+    uint16_t h;
+    float x;
+    if (dtype == LUCID_F32) {
+        memcpy(&x, at, sizeof x);
+        return x;
+    }
+    memcpy(&h, at, sizeof h);
+    return dtype == LUCID_BF16 ? from_bf16(h) : from_f16(h);
+}
+
+static void pack_rows(float *dst, const void *src, lucid_dtype dtype, int n_rows, int d, float scale) {
+    memset(dst, 0, sizeof(float) * GRANULE * d);
+    for (int i = 0; i < n_rows; i++)
+        for (int c = 0; c < d; c++) dst[c * GRANULE + i] = scale * element(src, dtype, (size_t)i * d + c);
+}
+
+static void pack_values(float *record, const void *src, lucid_dtype dtype, int n_rows, lucid_shape shape) {
+    float *y = record + lucid_record_values(shape);
+    memset(y, 0, sizeof(float) * GRANULE * shape.value_ld);
+    for (int i = 0; i < n_rows; i++)
+        for (int c = 0; c < shape.value_dim; c++)
+            y[i * shape.value_ld + c] = element(src, dtype, (size_t)i * shape.value_dim + c);
+}
+
+static void normalise(float *record, lucid_shape shape, float eps) {
+    for (int i = 0; i < GRANULE; i++) {
+        float sum = 0;
+        for (int c = 0; c < shape.head_dim; c++) sum += record[c * GRANULE + i] * record[c * GRANULE + i];
+        record[lucid_record_rnorm(shape) + i] = 1 / sqrtf(sum / (float)shape.head_dim + eps);
+    }
+}
+
+/* dot (n_keys) = start + scale * column i of rows (d, 64) times the first n_keys columns of kt (d, 64). */
+static void dots(float *dot, float start, float scale, const float *rows, int i, const float *kt, int d, int n_keys) {
+    for (int j = 0; j < n_keys; j++) dot[j] = start;
+    for (int c = 0; c < d; c++) {
+        float x = rows[c * GRANULE + i] * scale;
+        for (int j = 0; j < n_keys; j++) dot[j] += x * kt[c * GRANULE + j];
+    }
+}
+
+/* sum (w) = p (n_keys) y (n_keys, w) */
+static void weighted_sum(float *sum, const float *p, const float *y, int w, int n_keys) {
+    memset(sum, 0, sizeof(float) * w);
+    for (int j = 0; j < n_keys; j++)
+        for (int c = 0; c < w; c++) sum[c] += p[j] * y[j * w + c];
+}
+
+/* p_j = P_ij for the first n_keys keys of a granule */
+static void kernel_row(float *p, const float *row, int i, const float *key, lucid_shape shape, int n_keys) {
+    int d = shape.head_dim;
+    const float *norm = key + lucid_record_rnorm(shape);
+    float scale = row[lucid_record_rnorm(shape) + i] * (float)(M_LOG2E / sqrt(d)), bias = (float)(-sqrt(d) * M_LOG2E);
+    dots(p, 0, scale, row, i, key, d, n_keys);
+    for (int j = 0; j < n_keys; j++) p[j] = exp2_of(p[j] * norm[j] + bias);
+}
+
+/* y_i -= P_i y over the first n_keys keys of a granule */
+static void update_row(float *y_i, const float *row, int i, const float *key, lucid_shape shape, int n_keys) {
+    float p[GRANULE], sum[LUCID_MAX_HEAD_DIM];
+    kernel_row(p, row, i, key, shape, n_keys);
+    weighted_sum(sum, p, key + lucid_record_values(shape), shape.value_ld, n_keys);
+    for (int c = 0; c < shape.value_ld; c++) y_i[c] -= sum[c];
+}
+
+static void update(float *row, const float *const *keys, int64_t n_keys, lucid_shape shape, float *scratch) {
+    (void)scratch;
+    float *y = row + lucid_record_values(shape);
+    for (int64_t g = 0; g < n_keys; g++)
+        for (int i = 0; i < GRANULE; i++) update_row(y + i * shape.value_ld, row, i, keys[g], shape, GRANULE);
+}
+
+/* Column c of inverse is x with L x = e_c, L = I + the strictly lower part of p (16, 64). */
+static void invert_block(float inverse[BLOCK][BLOCK], const float *p) {
+    for (int i = 0; i < BLOCK; i++)
+        for (int c = 0; c < BLOCK; c++) {
+            float x = i == c;
+            for (int j = c; j < i; j++) x -= p[i * GRANULE + j] * inverse[j][c];
+            inverse[i][c] = x;
+        }
+}
+
+/* y_b -= P_b,<b y_<b, then y_b = inverse_b y_b */
+static void substitute_block(float *y, const float *p, int b, int w) {
+    float inverse[BLOCK][BLOCK], sum[LUCID_MAX_HEAD_DIM];
+    float *y_b = y + b * w;
+    invert_block(inverse, p + b * GRANULE + b);
+    for (int i = 0; i < BLOCK; i++) {
+        weighted_sum(sum, p + (b + i) * GRANULE, y, w, b);
+        for (int c = 0; c < w; c++) y_b[i * w + c] -= sum[c];
+    }
+    for (int i = BLOCK - 1; i >= 0; i--) { /* upwards: row i needs rows up to i as they were */
+        weighted_sum(sum, inverse[i], y_b, w, i + 1);
+        memcpy(y_b + i * w, sum, sizeof(float) * w);
+    }
+}
+
+static void solve(float *row, lucid_shape shape, float *scratch) {
+    float *p = scratch;
+    for (int i = 0; i < GRANULE; i++) kernel_row(p + i * GRANULE, row, i, row, shape, i);
+    for (int b = 0; b < GRANULE; b += BLOCK) substitute_block(row + lucid_record_values(shape), p, b, shape.value_ld);
+}
+
+static void attend_begin(float *state, const float *qt, const float *record, lucid_shape shape) {
+    memset(state, 0, sizeof(float) * lucid_state_floats(shape));
+    for (int c = 0; c < shape.head_dim; c++)
+        for (int i = 0; i < GRANULE; i++) state[i] += qt[c * GRANULE + i] * record[c * GRANULE + i];
+}
+
+/* p_j = exp2(x_ij); returns their sum */
+static float softmax_row(float *p, float m, const float *qt, int i, const float *kt, int d, int n_keys) {
+    float sum = 0;
+    dots(p, -m, 1, qt, i, kt, d, n_keys);
+    for (int j = 0; j < n_keys; j++) sum += p[j] = exp2_of(p[j]);
+    return sum;
+}
+
+/* Raises m to the largest score of the n_keys keys and rescales l and o (w). */
+static void raise_reference(float *m, float *l, float *o, const float *qt, int i, const float *kt, lucid_shape shape,
+                            int n_keys) {
+    float score[GRANULE], largest = *m;
+    dots(score, 0, 1, qt, i, kt, shape.head_dim, n_keys);
+    for (int j = 0; j < n_keys; j++) largest = fmaxf(largest, score[j]);
+    float factor = exp2_of(*m - largest);
+    *m = largest;
+    *l *= factor;
+    for (int c = 0; c < shape.value_ld; c++) o[c] *= factor;
+}
+
+static void attend_row(float *state, const float *qt, int i, const float *key, lucid_shape shape, int n_keys) {
+    float p[GRANULE], weighted[LUCID_MAX_HEAD_DIM];
+    float *m = state + i, *l = state + GRANULE + i, *o = state + 2 * GRANULE + i * shape.value_ld;
+    float sum = softmax_row(p, *m, qt, i, key, shape.head_dim, n_keys);
+    if (!(sum <= (float)(1ull << LUCID_RESCALE_EXPONENT))) {
+        raise_reference(m, l, o, qt, i, key, shape, n_keys);
+        sum = softmax_row(p, *m, qt, i, key, shape.head_dim, n_keys);
+    }
+    *l += sum;
+    weighted_sum(weighted, p, key + lucid_record_values(shape), shape.value_ld, n_keys);
+    for (int c = 0; c < shape.value_ld; c++) o[c] += weighted[c];
+}
+
+static void attend(float *state, const float *qt, const float *const *keys, int64_t n_keys, lucid_shape shape,
+                   float *scratch) {
+    (void)scratch;
+    for (int64_t g = 0; g < n_keys; g++)
+        for (int i = 0; i < GRANULE; i++) attend_row(state, qt, i, keys[g], shape, GRANULE);
+}
+
+static void attend_diag(float *state, const float *qt, const float *row, lucid_shape shape, float *scratch) {
+    (void)scratch;
+    for (int i = 0; i < GRANULE; i++) attend_row(state, qt, i, row, shape, i + 1);
+}
+
+static void attend_finish(float *out, float *lse, const float *state, int n_rows, lucid_shape shape) {
+    const float *m = state, *l = state + GRANULE, *o = state + 2 * GRANULE;
+    for (int i = 0; i < n_rows; i++) {
+        for (int c = 0; c < shape.value_dim; c++)
+            out[i * shape.value_dim + c] = l[i] == 0 ? 0 : o[i * shape.value_ld + c] / l[i];
+        lse[i] = l[i] == 0 ? -INFINITY : (float)((m[i] + log2(l[i])) * M_LN2);
+    }
+}
+
+/* A multiplication and an addition stand for an FMA: the peak of plain SSE code. */
+static double fma_burst(int64_t n) {
+    enum { CHAINS = 32 };
+    float acc[CHAINS];
+    volatile float half = 0.5f;
+    float a = half;
+    for (int k = 0; k < CHAINS; k++) acc[k] = (float)k;
+    for (int64_t i = 0; i < n; i++)
+        for (int k = 0; k < CHAINS; k++) acc[k] = acc[k] * a + 1;
+    for (int k = 0; k < CHAINS; k++) half = acc[k]; /* the results are used */
+    return 2.0 * CHAINS * (double)n;
+}
+
+const lucid_kernels lucid_kernels_scalar = {
+    .isa = "scalar",
+    .supported = supported,
+    .pack_rows = pack_rows,
+    .normalise = normalise,
+    .pack_values = pack_values,
+    .update = update,
+    .solve = solve,
+    .attend_begin = attend_begin,
+    .attend = attend,
+    .attend_diag = attend_diag,
+    .attend_finish = attend_finish,
+    .fma_burst = fma_burst,
+};
