@@ -1,0 +1,89 @@
+#include "kernels/ref/dense.h"
+
+#include <math.h>
+
+static double dot(const double *a, const double *b, int n) {
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int c = 0; c < n; c++) sum += a[c] * b[c];
+    return sum;
+}
+
+static double distance2(const double *a, const double *b, int n) {
+    double sum = 0;
+    for (int c = 0; c < n; c++) sum += (a[c] - b[c]) * (a[c] - b[c]);
+    return sum;
+}
+
+void lucid_dense_normalise(double *kn, const double *k, int64_t n, int d, double eps) {
+    for (int64_t i = 0; i < n; i++) {
+        const double norm = sqrt(dot(k + i * d, k + i * d, d) / d + eps);
+        for (int c = 0; c < d; c++) kn[i * d + c] = k[i * d + c] / norm;
+    }
+}
+
+double lucid_dense_weight(const double *kn_i, const double *kn_j, int d) {
+    return exp(dot(kn_i, kn_j, d) / sqrt(d) - sqrt(d));
+}
+
+void lucid_dense_update_row(double *row, const double *kn, const double *y, int64_t i, int64_t first, int64_t end,
+                            int d, int dv) {
+    for (int64_t j = first; j < end; j++) {
+        const double p = lucid_dense_weight(kn + i * d, kn + j * d, d);
+        for (int c = 0; c < dv; c++) row[c] -= p * y[j * dv + c];
+    }
+}
+
+void lucid_dense_solve(double *y, const double *kn, const double *v, int64_t n, int d, int dv) {
+    for (int64_t i = 0; i < n; i++) {
+        for (int c = 0; c < dv; c++) y[i * dv + c] = v[i * dv + c];
+        lucid_dense_update_row(y + i * dv, kn, y, i, 0, i, d, dv);
+    }
+}
+
+void lucid_dense_attend_row(double *out_i, double *lse_i, const double *q_i, const double *k, const double *y,
+                            int64_t i, int d, int dv, double softmax_scale) {
+    double max = -INFINITY, sum = 0;
+    for (int64_t j = 0; j <= i; j++) max = fmax(max, softmax_scale * dot(q_i, k + j * d, d));
+    for (int c = 0; c < dv; c++) out_i[c] = 0;
+    for (int64_t j = 0; j <= i; j++) {
+        const double w = exp(softmax_scale * dot(q_i, k + j * d, d) - max);
+        sum += w;
+        for (int c = 0; c < dv; c++) out_i[c] += w * y[j * dv + c];
+    }
+    for (int c = 0; c < dv; c++) out_i[c] /= sum;
+    *lse_i = max + log(sum);
+}
+
+void lucid_dense_attend(double *out, double *lse, const double *q, const double *k, const double *y, int64_t n, int d,
+                        int dv, double softmax_scale) {
+    for (int64_t i = 0; i < n; i++)
+        lucid_dense_attend_row(out + i * dv, lse + i, q + i * d, k, y, i, d, dv, softmax_scale);
+}
+
+/* fmax would pass over a NaN. */
+static double max_or_nan(double a, double b) {
+    return isnan(a) || isnan(b) ? NAN : fmax(a, b);
+}
+
+static double rms_row_norm(const double *x, int64_t n, int dim) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += dot(x + i * dim, x + i * dim, dim);
+    return sqrt(sum / (double)n);
+}
+
+double lucid_dense_row_error(const double *x, const double *ref, int64_t n, int dim) {
+    double largest = 0;
+    for (int64_t i = 0; i < n; i++) largest = max_or_nan(largest, distance2(x + i * dim, ref + i * dim, dim));
+    return sqrt(largest) / rms_row_norm(ref, n, dim);
+}
+
+double lucid_dense_residual(const double *y, const double *kn, const double *v, int64_t n, int d, int dv, double *row) {
+    double largest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        for (int c = 0; c < dv; c++) row[c] = v[i * dv + c];
+        lucid_dense_update_row(row, kn, y, i, 0, i, d, dv);
+        largest = max_or_nan(largest, distance2(row, y + i * dv, dv));
+    }
+    return sqrt(largest) / rms_row_norm(v, n, dv);
+}

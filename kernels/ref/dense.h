@@ -1,0 +1,43 @@
+/* The oracle: LUCID attention of one head in fp64, row by row as the paper writes it. No tiles, no online softmax,
+ * nothing shared with the kernels it judges; speed is no aim. Tensors are row-major and contiguous, (n, d) or (n, dv).
+ *
+ *   kn_i = k_i / sqrt(mean(k_i^2) + eps)
+ *   P_ij = exp(kn_i . kn_j / sqrt(d) - sqrt(d)) for j < i,  P_ii = 1,  P_ij = 0 for j > i
+ *   y_i  = v_i - sum_{j<i} P_ij y_j                                  (P Y = V)
+ *   o_i  = sum_{j<=i} softmax_j(softmax_scale q_i . k_j) y_j
+ *
+ * Rows are functions of their own, so that callers may share them out. No allocation. */
+#ifndef LUCID_KERNELS_REF_DENSE_H
+#define LUCID_KERNELS_REF_DENSE_H
+
+#include <stdint.h>
+
+/* kn (n, d) */
+void lucid_dense_normalise(double *kn, const double *k, int64_t n, int d, double eps);
+
+/* P_ij for j < i, from the two normalised keys. */
+double lucid_dense_weight(const double *kn_i, const double *kn_j, int d);
+
+/* row (dv) -= sum of P_ij y_j over j = first..end-1, where end <= i. */
+void lucid_dense_update_row(double *row, const double *kn, const double *y, int64_t i, int64_t first, int64_t end,
+                            int d, int dv);
+
+/* Y from P Y = V by forward substitution; y and v may be the same. */
+void lucid_dense_solve(double *y, const double *kn, const double *v, int64_t n, int d, int dv);
+
+/* out_i (dv) and lse_i of row i: attention of q_i (d) over keys 0..i and their values y. */
+void lucid_dense_attend_row(double *out_i, double *lse_i, const double *q_i, const double *k, const double *y,
+                            int64_t i, int d, int dv, double softmax_scale);
+
+/* out (n, dv) and lse (n). */
+void lucid_dense_attend(double *out, double *lse, const double *q, const double *k, const double *y, int64_t n, int d,
+                        int dv, double softmax_scale);
+
+/* max_i |x_i - ref_i| / sqrt(mean_i |ref_i|^2), 2-norms over the dim numbers of a row; the norm of the reference alone
+ * scales it, not each row's own. NaN anywhere in x gives NaN. */
+double lucid_dense_row_error(const double *x, const double *ref, int64_t n, int dim);
+
+/* max_i |(P Y - V)_i| / sqrt(mean_i |v_i|^2). row is scratch (dv). */
+double lucid_dense_residual(const double *y, const double *kn, const double *v, int64_t n, int d, int dv, double *row);
+
+#endif
