@@ -1,6 +1,6 @@
 /* The reader of tensor files against files laid out here by hand: one good file, and every way a file can be wrong,
  * each with the words that its error must have. */
-#include "tests/runtime/capture_failure.h"
+#include "tests/capture_failure.h"
 #include "tests/runtime/scratch_folder.h"
 
 #include "runtime/safetensors.h"

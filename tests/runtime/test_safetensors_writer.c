@@ -1,6 +1,6 @@
 /* The writer of tensor files: the header against bytes made by the format's reference implementation, a file put
  * together by several writers, and what is left in the folder after every kind of failure. */
-#include "tests/runtime/capture_failure.h"
+#include "tests/capture_failure.h"
 #include "tests/runtime/scratch_folder.h"
 
 #include "runtime/safetensors.h"

@@ -1,0 +1,100 @@
+/* What crosses process borders, as plain structures and as bytes: the job that rank 0 parsed and broadcasts, and the
+ * report that each rank sends back. The bytes are protobuf messages (lucid.proto) in an envelope with a version, so
+ * that builds that differ notice it instead of misreading each other.
+ *
+ * Unpacking trusts nothing: size, version, unknown or missing parts, ranges of enumerations, finite numbers, lengths,
+ * UTF-8 and NUL in texts are checked, and memory is bounded before it is taken. What the numbers mean is the receiver's
+ * to check. Texts are arrays of bounded length that end with NUL; an empty one means "not given".
+ *
+ * This folder knows no attention: enumerations are plain integers, with the values of the types named beside them.
+ * All functions are Local.
+ */
+#ifndef LUCID_MESSAGES_H
+#define LUCID_MESSAGES_H
+
+#include "comm/comm.h"
+
+#define LUCID_MESSAGE_VERSION   1
+#define LUCID_JOB_MAX_BYTES     ((size_t)64 << 10)
+#define LUCID_REPORT_MAX_BYTES  ((size_t)96 << 20)
+#define LUCID_MESSAGE_MAX_PATH  4096    /* of a path, its NUL included */
+#define LUCID_REPORT_MAX_EVENTS 1000000 /* always fit */
+#define LUCID_REPORT_PHASES     5
+
+/* A run, as its command line asked for it. */
+typedef struct {
+    int command; /* launch_command */
+
+    /* lucid_problem; sizes of tensors count only where the input is random */
+    int attention; /* lucid_attention_kind */
+    int64_t seqlen;
+    int batch, n_heads, n_kv_heads, head_dim, value_dim;
+    double softmax_scale, eps;
+
+    /* lucid_options */
+    char isa[16];
+    int layout, schedule; /* lucid_layout_kind, lucid_schedule_kind */
+    int64_t tile;
+    uint64_t memory_budget;
+    int threads, channels;
+    double timeout;
+
+    /* random input */
+    uint64_t seed;
+    int random_kind, dtype; /* lucid_random_kind, lucid_dtype */
+    int n_centres;
+    double correlation;
+
+    char job_id[64]; /* ends temporary names: the same on all ranks, unlike any other job's */
+    char transport[16];
+    int device; /* auto, cpu, cuda */
+    char input[LUCID_MESSAGE_MAX_PATH], output[LUCID_MESSAGE_MAX_PATH];
+    char report[LUCID_MESSAGE_MAX_PATH], trace[LUCID_MESSAGE_MAX_PATH];
+    char lengths[256];    /* bench: sequence lengths, comma separated */
+    int baseline, repeat; /* bench */
+    uint32_t save;        /* a bit for each tensor to be written, as launch/options.h numbers them */
+    int out_dtype;        /* 0: as the input's, else lucid_dtype + 1 */
+    int progress;         /* auto, always, never */
+    bool verify, plan, certificate, quiet;
+} lucid_job;
+
+/* lucid_event */
+typedef struct {
+    double begin, end;
+    int phase, thread, channel;
+    int64_t row, first, last;
+} lucid_report_event;
+
+/* One rank's measurements. */
+typedef struct {
+    int rank;
+    char host[64];
+
+    /* lucid_result */
+    double wall, pack, read, write;
+    double phase[LUCID_REPORT_PHASES];
+    double bytes_sent;
+    int64_t messages_sent;
+    double flops;
+    int threads;
+
+    double load, store;                                 /* seconds of the whole steps */
+    double fma_peak;                                    /* flop/s */
+    uint64_t tensor_bytes, window_bytes, scratch_bytes; /* planned */
+    uint64_t memory_peak, memory_share;                 /* bytes; share 0: no limit known */
+
+    lucid_report_event *events; /* (n_events), NULL without a trace */
+    int64_t n_events;
+} lucid_rank_report;
+
+/* *bytes (*n_bytes) is to be freed. Errors: USAGE where a text is no UTF-8 or a number is out of its type's range,
+ * MEMORY. */
+lucid_status lucid_message_pack_job(uint8_t **bytes, size_t *n_bytes, const lucid_job *job);
+lucid_status lucid_message_pack_report(uint8_t **bytes, size_t *n_bytes, const lucid_rank_report *report);
+
+/* Errors: COMM for whatever is wrong with the bytes, MEMORY. Outputs are set only on success. */
+lucid_status lucid_message_unpack_job(lucid_job *job, const uint8_t *bytes, size_t n_bytes);
+/* report->events is to be freed. */
+lucid_status lucid_message_unpack_report(lucid_rank_report *report, const uint8_t *bytes, size_t n_bytes);
+
+#endif

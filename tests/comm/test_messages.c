@@ -1,0 +1,341 @@
+/* Messages between ranks: round trips, every kind of bytes that must be refused, and that the enumerations of
+ * lucid.proto are those of the C types they stand for. */
+#include "tests/capture_failure.h"
+
+#include "comm/messages.h"
+#include "launch/options.h"
+#include "runtime/lucid.h"
+#include "runtime/random.h"
+
+#include <stdlib.h>
+
+#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
+
+_Static_assert(LUCID_REPORT_PHASES == LUCID_N_PHASES, "a report has the runtime's phases");
+
+/* No member is zero, so one that is lost on the way shows. */
+static const lucid_job sample_job = {
+    .command = 1,
+    .attention = 1,
+    .seqlen = (int64_t)1 << 40,
+    .batch = 2,
+    .n_heads = 64,
+    .n_kv_heads = 8,
+    .head_dim = 68,
+    .value_dim = 64,
+    .softmax_scale = 0.125,
+    .eps = 1e-6,
+    .isa = "avx2",
+    .layout = 3,
+    .schedule = 2,
+    .tile = 4096,
+    .memory_budget = (uint64_t)1 << 63,
+    .threads = 16,
+    .channels = -1,
+    .timeout = 12.5,
+    .seed = UINT64_MAX,
+    .random_kind = 1,
+    .dtype = 2,
+    .n_centres = 17,
+    .correlation = 0.75,
+    .job_id = "node-1234",
+    .transport = "mpi",
+    .device = 1,
+    .input = "/data/\xc3\xa9t\xc3\xa9.safetensors",
+    .output = "/data/\xf0\x9f\x8c\x8d",
+    .report = "r.json",
+    .trace = "t.json",
+    .lengths = "64K,1M",
+    .baseline = 1,
+    .repeat = 3,
+    .save = 7,
+    .out_dtype = 3,
+    .progress = 2,
+    .verify = true,
+    .plan = true,
+    .certificate = true,
+    .quiet = true,
+};
+
+static lucid_report_event sample_events[] = {
+    {.begin = 0.5, .end = 1.5, .phase = 4, .thread = 3, .channel = 2, .row = (int64_t)1 << 40, .first = 7, .last = 9},
+    {.begin = -1, .end = 1e300, .phase = 1, .thread = -1, .channel = -1, .row = -1, .first = -1, .last = -1},
+};
+
+static const lucid_rank_report sample_report = {
+    .rank = 3,
+    .host = "node17",
+    .wall = 1,
+    .pack = 2,
+    .read = 3,
+    .write = 4,
+    .phase = {5, 6, 7, 8, 9},
+    .bytes_sent = 1e18,
+    .messages_sent = (int64_t)1 << 33,
+    .flops = 1e21,
+    .threads = 10,
+    .load = 11,
+    .store = 12,
+    .fma_peak = 13,
+    .tensor_bytes = (uint64_t)1 << 40,
+    .window_bytes = 14,
+    .scratch_bytes = 15,
+    .memory_peak = 16,
+    .memory_share = 17,
+    .events = sample_events,
+    .n_events = 2,
+};
+
+/* Both sides are zeroed before they are filled, padding included, so bytes can be compared. */
+static void test_job_round_trip(void) {
+    uint8_t *bytes;
+    size_t n;
+    static lucid_job got;
+    CHECK(lucid_message_pack_job(&bytes, &n, &sample_job) == LUCID_OK, "%s", last_failure);
+    CHECK(lucid_message_unpack_job(&got, bytes, n) == LUCID_OK, "%s", last_failure);
+    CHECK(memcmp(&got, &sample_job, sizeof got) == 0, "the job changed");
+    free(bytes);
+    const lucid_job empty = {0};
+    CHECK(lucid_message_pack_job(&bytes, &n, &empty) == LUCID_OK, "%s", last_failure);
+    CHECK(lucid_message_unpack_job(&got, bytes, n) == LUCID_OK, "%s", last_failure);
+    CHECK(memcmp(&got, &empty, sizeof got) == 0, "the empty job changed");
+    free(bytes);
+}
+
+static void test_report_round_trip(void) {
+    uint8_t *bytes;
+    size_t n;
+    lucid_rank_report got = {0};
+    CHECK(lucid_message_pack_report(&bytes, &n, &sample_report) == LUCID_OK, "%s", last_failure);
+    CHECK(lucid_message_unpack_report(&got, bytes, n) == LUCID_OK, "%s", last_failure);
+    free(bytes);
+    for (int i = 0; i < 2 && got.n_events == 2; i++) {
+        const lucid_report_event *a = &got.events[i], *b = &sample_events[i];
+        CHECK(a->begin == b->begin && a->end == b->end && a->phase == b->phase, "event %d: time", i);
+        CHECK(a->thread == b->thread && a->channel == b->channel, "event %d: thread", i);
+        CHECK(a->row == b->row && a->first == b->first && a->last == b->last, "event %d: tiles", i);
+    }
+    free(got.events);
+    got.events = sample_events;
+    CHECK(memcmp(&got, &sample_report, sizeof got) == 0, "the report changed");
+}
+
+/* Version 1 and a job of these bytes. */
+/* clang-format off */
+#define JOB(n, ...) {8, 1, 0x12, n, __VA_ARGS__}
+/* clang-format on */
+
+static const struct {
+    const char *fragment;
+    size_t n;
+    uint8_t bytes[40];
+} refused_jobs[] = {
+    {"does not begin with a version", 0, {0}},
+    {"does not begin with a version", 1, {8}},
+    {"does not begin with a version", 4, {0x12, 0, 8, 1}},
+    {"does not begin with a version", 3, {8, 0x81, 1}},
+    {"version 2, this build has 1", 4, {8, 2, 0x12, 0}},
+    {"two versions, 1 and 2", 6, {8, 1, 0x12, 0, 8, 2}},
+    {"is no job", 2, {8, 1}},
+    {"is no job", 4, {8, 1, 0x1a, 0}},
+    {"malformed", 4, {8, 1, 0x12, 5}},
+    {"malformed", 3, {8, 1, 0x12}},
+    {"malformed", 4, {8, 1, 0x10, 0}}, /* a number where the job should be */
+    {"malformed", 6, JOB(2, 0x0a, 0)}, /* a text where the command should be */
+    {"malformed", 7, JOB(3, 8, 0x80, 0x80)},
+    {"malformed", 7, JOB(3, 0x51, 0, 0)},
+    {"malformed", 9, JOB(5, 0x5a, 0xff, 0xff, 0xff, 0xff)},
+    {"envelope has an unknown field 4", 6, {8, 1, 0x12, 0, 0x20, 1}},
+    {"Job has an unknown field 200", 7, JOB(3, 0xc0, 0x0c, 1)},
+    {"command has no value 9", 6, JOB(2, 8, 9)},
+    {"layout has no value 4", 6, JOB(2, 0x60, 4)},
+    {"dtype has no value -1", 16, JOB(12, 0xa8, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1)},
+    {"eps is not finite", 13, JOB(9, 0x51, 0, 0, 0, 0, 0, 0, 0xf0, 0x7f)},
+    {"eps is not finite", 13, JOB(9, 0x51, 1, 0, 0, 0, 0, 0, 0xf8, 0xff)},
+    {"isa is not UTF-8", 9, JOB(5, 0x5a, 3, 'a', 0, 'b')},
+    {"isa is not UTF-8", 7, JOB(3, 0x5a, 1, 0xff)},
+    {"isa is not UTF-8", 7, JOB(3, 0x5a, 1, 0xc3)},
+    {"isa is not UTF-8", 8, JOB(4, 0x5a, 2, 0xc0, 0x80)},
+    {"isa is not UTF-8", 8, JOB(4, 0x5a, 2, 0xc3, 0x28)},
+    {"isa is not UTF-8", 9, JOB(5, 0x5a, 3, 0xed, 0xa0, 0x80)},
+    {"isa is not UTF-8", 9, JOB(5, 0x5a, 3, 0xe0, 0x9f, 0xbf)},
+    {"isa is not UTF-8", 10, JOB(6, 0x5a, 4, 0xf4, 0x90, 0x80, 0x80)},
+    {"isa is not UTF-8", 10, JOB(6, 0x5a, 4, 0xf0, 0x8f, 0xbf, 0xbf)},
+    {"isa has 16 bytes, more than 15", 22,
+     JOB(18, 0x5a, 16, 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a')},
+};
+
+static void test_refused_jobs(void) {
+    for (int i = 0; i < COUNT(refused_jobs); i++) {
+        lucid_job job = {.command = 77};
+        check_failed(lucid_message_unpack_job(&job, refused_jobs[i].bytes, refused_jobs[i].n), LUCID_ERR_COMM,
+                     refused_jobs[i].fragment);
+        CHECK(job.command == 77, "case %d: the job was set", i);
+    }
+    const uint8_t start[2] = {8, 1};
+    lucid_job job;
+    lucid_rank_report report;
+    check_failed(lucid_message_unpack_job(&job, start, LUCID_JOB_MAX_BYTES + 1), LUCID_ERR_COMM, "more than 65536");
+    check_failed(lucid_message_unpack_report(&report, start, SIZE_MAX), LUCID_ERR_COMM, "more than 100663296");
+}
+
+/* Version 1 and a report of these bytes. */
+/* clang-format off */
+#define REPORT(n, ...) {8, 1, 0x1a, n, __VA_ARGS__}
+/* clang-format on */
+
+static const struct {
+    const char *fragment;
+    size_t n;
+    uint8_t bytes[60];
+} refused_reports[] = {
+    {"is no report", 4, {8, 1, 0x12, 0}},
+    {"times of 0 phases, not 5", 4, {8, 1, 0x1a, 0}},
+    {"times of 1 phases, not 5", 14, REPORT(10, 0x3a, 8, 0, 0, 0, 0, 0, 0, 0, 0)},
+    {"malformed", 13, REPORT(9, 0x3a, 7, 0, 0, 0, 0, 0, 0, 0)},
+    {"phase is not finite", 14, REPORT(10, 0x3a, 8, 0, 0, 0, 0, 0, 0, 0xf0, 0x7f)},
+    {"host is not UTF-8", 7, REPORT(3, 0x12, 1, 0)},
+    {"phase has no value 5", 9, REPORT(5, 0xa2, 1, 2, 0x18, 5)},
+    {"Event has an unknown field 9", 9, REPORT(5, 0xa2, 1, 2, 0x48, 5)},
+    {"begin is not finite", 16, REPORT(12, 0xa2, 1, 9, 9, 0, 0, 0, 0, 0, 0, 0xf0, 0x7f)},
+};
+
+static void test_refused_reports(void) {
+    for (int i = 0; i < COUNT(refused_reports); i++) {
+        lucid_rank_report report = {.rank = 77};
+        check_failed(lucid_message_unpack_report(&report, refused_reports[i].bytes, refused_reports[i].n),
+                     LUCID_ERR_COMM, refused_reports[i].fragment);
+        CHECK(report.rank == 77 && !report.events, "case %d: the report was set", i);
+    }
+}
+
+/* Three bytes an event on the wire, a hundred in memory: stopped by the allowance. */
+static void test_memory_is_bounded(void) {
+    enum { N = 2000000, BODY = 3 * N };
+    uint8_t *bytes = malloc(BODY + 7);
+    lucid_rank_report report;
+    memcpy(
+        bytes,
+        (uint8_t[]){8, 1, 0x1a, 0x80 | (BODY & 127), 0x80 | (BODY >> 7 & 127), 0x80 | (BODY >> 14 & 127), BODY >> 21},
+        7);
+    for (int i = 0; i < N; i++) memcpy(bytes + 7 + 3 * i, (uint8_t[]){0xa2, 1, 0}, 3);
+    check_failed(lucid_message_unpack_report(&report, bytes, BODY + 7), LUCID_ERR_COMM, "malformed");
+    free(bytes);
+}
+
+/* No beginning of a message is one, and no message with a flipped bit does harm. */
+static void test_damaged_messages(void) {
+    uint8_t *bytes;
+    size_t n;
+    int accepted = 0;
+    static lucid_job job;
+    CHECK(lucid_message_pack_job(&bytes, &n, &sample_job) == LUCID_OK, "%s", last_failure);
+    for (size_t length = 0; length < n; length++)
+        CHECK(lucid_message_unpack_job(&job, bytes, length) == LUCID_ERR_COMM, "%zu of %zu bytes are accepted", length,
+              n);
+    for (size_t bit = 0; bit < 8 * n; bit++) {
+        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        if (lucid_message_unpack_job(&job, bytes, n) == LUCID_OK) {
+            accepted++;
+            CHECK(job.layout >= 0 && job.layout <= 3 && isfinite(job.eps), "bit %zu", bit);
+            CHECK(memchr(job.input, 0, sizeof job.input) != NULL, "bit %zu: an endless path", bit);
+        }
+        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+    CHECK(accepted > 0 && accepted < 8 * (int)n, "%d of %zu flips are accepted", accepted, 8 * n);
+    free(bytes);
+}
+
+static void check_pack_fails(const lucid_job *job, const char *fragment) {
+    uint8_t *bytes;
+    size_t n;
+    check_failed(lucid_message_pack_job(&bytes, &n, job), LUCID_ERR_USAGE, fragment);
+}
+
+static void test_what_cannot_be_packed(void) {
+    lucid_job job = sample_job;
+    memset(job.output, 'a', sizeof job.output);
+    check_pack_fails(&job, "output is longer than 4095 bytes");
+    job = sample_job;
+    strcpy(job.input, "\xe9t\xe9");
+    check_pack_fails(&job, "input is not UTF-8");
+    job = sample_job;
+    job.timeout = INFINITY;
+    check_pack_fails(&job, "timeout is not finite");
+    lucid_rank_report report = sample_report;
+    uint8_t *bytes;
+    size_t n;
+    report.n_events = LUCID_REPORT_MAX_EVENTS + 1;
+    check_failed(lucid_message_pack_report(&bytes, &n, &report), LUCID_ERR_USAGE, "1000001 events");
+    report.n_events = -1;
+    check_failed(lucid_message_pack_report(&bytes, &n, &report), LUCID_ERR_USAGE, "-1 events");
+}
+
+/* The greatest job and the greatest report that can be made are within the limits. */
+static void test_limits_fit(void) {
+    static lucid_job job;
+    lucid_report_event event = {
+        .begin = 1, .end = 1, .phase = 1, .thread = -1, .channel = -1, .row = -1, .first = -1, .last = -1};
+    lucid_rank_report report = {.rank = 1, .events = &event};
+    uint8_t *bytes;
+    size_t n, n_without;
+    job = sample_job;
+    memset(job.input, 'a', sizeof job.input - 1);
+    memset(job.output, 'a', sizeof job.output - 1);
+    memset(job.report, 'a', sizeof job.report - 1);
+    memset(job.trace, 'a', sizeof job.trace - 1);
+    CHECK(lucid_message_pack_job(&bytes, &n, &job) == LUCID_OK, "%s", last_failure);
+    CHECK(lucid_message_unpack_job(&job, bytes, n) == LUCID_OK, "%s", last_failure);
+    free(bytes);
+    CHECK(lucid_message_pack_report(&bytes, &n_without, &report) == LUCID_OK, "%s", last_failure);
+    free(bytes);
+    report.n_events = 1;
+    CHECK(lucid_message_pack_report(&bytes, &n, &report) == LUCID_OK, "%s", last_failure);
+    free(bytes);
+    CHECK((n - n_without) * LUCID_REPORT_MAX_EVENTS + 10000 < LUCID_REPORT_MAX_BYTES, "%zu bytes an event",
+          n - n_without);
+}
+
+/* The greatest value of each enumeration packs and the next one does not. */
+static void test_enumerations(void) {
+    static const struct {
+        const char *name;
+        size_t offset;
+        int greatest;
+    } members[] = {
+        {"command", offsetof(lucid_job, command), N_COMMANDS - 1},
+        {"attention", offsetof(lucid_job, attention), LUCID_ATTENTION_SOFTMAX},
+        {"layout", offsetof(lucid_job, layout), LUCID_LAYOUT_CYCLIC},
+        {"schedule", offsetof(lucid_job, schedule), LUCID_SCHEDULE_FUSED},
+        {"random_kind", offsetof(lucid_job, random_kind), LUCID_RANDOM_COINCIDENT},
+        {"dtype", offsetof(lucid_job, dtype), LUCID_F16},
+        {"device", offsetof(lucid_job, device), DEVICE_CUDA},
+        {"baseline", offsetof(lucid_job, baseline), BASELINE_OPENBLAS},
+        {"out_dtype", offsetof(lucid_job, out_dtype), OUT_DTYPE_F16},
+        {"progress", offsetof(lucid_job, progress), PROGRESS_NEVER},
+    };
+    for (int i = 0; i < COUNT(members); i++) {
+        lucid_job job = {0};
+        uint8_t *bytes;
+        size_t n;
+        int *member = (int *)((char *)&job + members[i].offset);
+        *member = members[i].greatest;
+        CHECK(lucid_message_pack_job(&bytes, &n, &job) == LUCID_OK, "%s: %s", members[i].name, last_failure);
+        free(bytes);
+        ++*member;
+        check_pack_fails(&job, members[i].name);
+    }
+}
+
+int main(void) {
+    test_job_round_trip();
+    test_report_round_trip();
+    test_refused_jobs();
+    test_refused_reports();
+    test_memory_is_bounded();
+    test_damaged_messages();
+    test_what_cannot_be_packed();
+    test_limits_fit();
+    test_enumerations();
+    return check_result();
+}
