@@ -1,5 +1,6 @@
-/* Ends the process when a blocking call outlasts its deadline: MPI's start and end cannot be tested or given up, only
- * left. A thread of its own watches, so nobody's signals or timers are touched. */
+/* Ends the process when a blocking call outlasts its deadline: MPI's start and end, and libraries that use MPI on
+ * their own, cannot be tested or given up, only left. A thread of its own watches, so nobody's signals or timers are
+ * touched. */
 #ifndef LUCID_COMM_WATCHDOG_H
 #define LUCID_COMM_WATCHDOG_H
 

@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-/* kn (n, d) */
+/* kn (n, d); kn and k may be the same. */
 void lucid_dense_normalise(double *kn, const double *k, int64_t n, int d, double eps);
 
 /* P_ij for j < i, from the two normalised keys. */
