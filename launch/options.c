@@ -1,6 +1,8 @@
 /* One row an option; everything else here walks the table. */
 #include "launch/options.h"
 
+#include "runtime/lucid.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -346,6 +348,8 @@ static lucid_status check_combination(const launch_options *options, const unsig
         return lucid_fail(LUCID_ERR_USAGE, "attend needs --input FILE or --random N");
     if (options->command == COMMAND_MAKE && (!options->output || !options->random))
         return lucid_fail(LUCID_ERR_USAGE, "make needs --output FILE and --random N");
+    if (options->attention == LUCID_ATTENTION_SOFTMAX && options->save & SAVE_Y && options->command == COMMAND_ATTEND)
+        return lucid_fail(LUCID_ERR_USAGE, "--save: softmax attention has no y");
     if (options->tile % 64)
         return lucid_fail(LUCID_ERR_USAGE, "--tile: %" PRId64 " is not a multiple of 64", options->tile);
     if (options->kv_heads && options->heads % options->kv_heads)

@@ -30,6 +30,7 @@ typedef struct {
     int64_t random, heads, kv_heads, head_dim, value_dim, batch, seed;
     int64_t threads, tile, memory_budget, channels, repeat;
     double softmax_scale, eps, timeout;
+    const char *job_id; /* ends temporary names: the same on all ranks; set when options are shared */
 } launch_options;
 
 /* Fills options from argv (argv[1] names the command). Errors: USAGE, recorded by lucid_fail. Local. */

@@ -2,10 +2,8 @@
 
 #include <limits.h>
 #include <signal.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static const char *const names[LAUNCH_N_TENSORS] = {
@@ -55,25 +53,17 @@ static lucid_safetensors_tensor describe(lucid_tensor tensor, const launch_sink_
     return t;
 }
 
-/* A name that no other job has: rank 0's host, process and time. */
-static lucid_status name_job(char job[128], lucid_comm *comm) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    snprintf(job, 128, "%s-%ld-%ld", comm->host, (long)getpid(), now.tv_sec * 1000 + now.tv_nsec / 1000000);
-    return lucid_comm_broadcast(comm, job, 128, 0);
-}
-
-static lucid_status plan(launch_sink *sink, const launch_sink_options *o, const char *job) {
+static lucid_status plan(launch_sink *sink, const launch_sink_options *o) {
     lucid_safetensors_tensor tensors[LAUNCH_N_TENSORS];
     int n_tensors = 0;
     for (int i = 0; i < LAUNCH_N_TENSORS; i++)
         if (o->holds[i]) tensors[n_tensors++] = describe(i, o);
-    if (snprintf(unfinished, sizeof unfinished, "%s.tmp.%s", o->path, job) >= (int)sizeof unfinished) {
+    if (snprintf(unfinished, sizeof unfinished, "%s.tmp.%s", o->path, o->job_id) >= (int)sizeof unfinished) {
         unfinished[0] = 0;
         return lucid_fail(LUCID_ERR_IO, "%s: name too long", o->path);
     }
     return lucid_safetensors_plan(&sink->writer, &(lucid_safetensors_spec){.path = o->path,
-                                                                           .job = job,
+                                                                           .job = o->job_id,
                                                                            .tensors = tensors,
                                                                            .n_tensors = n_tensors,
                                                                            .metadata = o->metadata,
@@ -81,11 +71,9 @@ static lucid_status plan(launch_sink *sink, const launch_sink_options *o, const 
 }
 
 lucid_status launch_sink_open(launch_sink *sink, lucid_comm *comm, const launch_sink_options *options) {
-    char job[128];
     *sink = (launch_sink){.problem = *options->problem};
     memcpy(sink->holds, options->holds, sizeof sink->holds);
-    LUCID_TRY(name_job(job, comm));
-    lucid_status status = plan(sink, options, job);
+    lucid_status status = plan(sink, options);
     watch_signals();
     if (!status && comm->rank == 0) status = lucid_safetensors_create(sink->writer, options->input);
     LUCID_TRY(lucid_comm_agree(comm, status));

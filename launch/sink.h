@@ -15,6 +15,7 @@ typedef struct {
 
 typedef struct {
     const char *path;
+    const char *job_id; /* ends the temporary name: the same on all ranks */
     const lucid_problem *problem;
     bool holds[LAUNCH_N_TENSORS]; /* by lucid_tensor: which tensors the file gets */
     lucid_dtype dtype;            /* of all but y and lse, which are fp32 */

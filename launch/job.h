@@ -1,0 +1,49 @@
+/* One run of attention on all ranks, step by step, and what each step took. The commands are made of these steps. */
+#ifndef LUCID_LAUNCH_JOB_H
+#define LUCID_LAUNCH_JOB_H
+
+#include "comm/messages.h"
+#include "launch/options.h"
+#include "launch/progress.h"
+#include "launch/source.h"
+#include "runtime/lucid.h"
+
+typedef struct {
+    const launch_options *options;
+    lucid_comm *comm;
+    launch_source *source;
+    lucid_options run;
+    size_t free_bytes; /* what the least favoured rank may take; 0: no limit known */
+    lucid_plan plan;
+    lucid_attention *attention;
+    launch_progress progress;
+    lucid_rank_report report; /* this rank's, filled as the steps pass */
+} launch_job;
+
+/* Fills job and plans the run; nothing large is allocated yet. Errors: USAGE; MEMORY when it cannot fit. Collective;
+ * agreed. The job keeps pointers to all its arguments. */
+lucid_status launch_job_plan(launch_job *job, const launch_options *options, lucid_comm *comm, launch_source *source);
+
+/* Collective; agreed. */
+lucid_status launch_job_create(launch_job *job);
+lucid_status launch_job_load(launch_job *job);
+
+/* The solve and the softmax pass. A failure in here may have left other ranks waiting: the job is ended. Collective. */
+lucid_status launch_job_run(launch_job *job);
+
+/* Measures the FMA peak with all threads of all ranks at once. Collective. */
+lucid_status launch_job_measure_peak(launch_job *job);
+
+/* Collective; agreed. */
+lucid_status launch_job_certify(lucid_certificate_result *certificate, launch_job *job);
+
+/* All ranks' reports in rank order, for launch_reports_free; NULL on ranks other than 0. Collective; agreed. */
+lucid_status launch_job_gather(lucid_rank_report **reports, launch_job *job);
+void launch_reports_free(lucid_rank_report *reports, int world_size);
+
+void launch_job_close(launch_job *job); /* Local; fine on a zeroed job */
+
+/* Seconds of a monotonic clock. */
+double launch_clock(void);
+
+#endif

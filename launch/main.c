@@ -1,0 +1,91 @@
+/* The lucid program. Ranks are started by mpirun, by srun, or alone; rank 0's command line counts, and every rank
+ * receives it as a message. A failure is agreed on by all ranks, printed once by rank 0, and ends the program with exit
+ * code 2 when the command line asked for something impossible and 1 otherwise. */
+#include "launch/commands.h"
+#include "launch/share.h"
+#include "launch/version.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A wide --channels needs as many channels of the transport, and a few more for the runtime's own use. */
+#define CHANNELS_MIN   64
+#define CHANNELS_SPARE 8
+
+static int exit_code(lucid_status status) {
+    return status == LUCID_OK ? 0 : status == LUCID_ERR_USAGE ? 2 : 1;
+}
+
+/* What a launcher set, or `missing`: known before the transport is, so that a wrong command line costs no start of MPI.
+ */
+static long launcher_number(const char *const *variables, long missing) {
+    for (; *variables; variables++) {
+        const char *value = getenv(*variables);
+        if (value && *value) return strtol(value, NULL, 10);
+    }
+    return missing;
+}
+
+static long rank_hint(void) {
+    static const char *const variables[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", NULL};
+    return launcher_number(variables, 0);
+}
+
+static lucid_status check_alone(const launch_options *options) {
+    static const char *const variables[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", NULL};
+    long world_size = launcher_number(variables, 1);
+    if (strcmp(options->comm, "self") || world_size == 1) return LUCID_OK;
+    return lucid_fail(LUCID_ERR_USAGE, "--comm: self is for one rank, and %ld were started", world_size);
+}
+
+static int fail(lucid_status status) {
+    fprintf(stderr, "lucid: %s\n", lucid_failure());
+    return exit_code(status);
+}
+
+/* --help, --version and usage errors, without a transport; every rank has the same command line, so one speaks. */
+static int answer(const launch_options *options, lucid_status status) {
+    if (rank_hint()) return exit_code(status);
+    if (status) return fail(status);
+    if (options->help)
+        launch_options_help(stdout, options);
+    else
+        printf("lucid %s (%s)\n", LUCID_VERSION, LUCID_COMMIT);
+    return 0;
+}
+
+static lucid_status run_command(launch_options *options, lucid_comm *comm) {
+    static lucid_status (*const commands[N_COMMANDS])(const launch_options *, lucid_comm *) = {
+        [COMMAND_ATTEND] = launch_attend, [COMMAND_VERIFY] = launch_verify, [COMMAND_BENCH] = launch_bench,
+        [COMMAND_INFO] = launch_info,     [COMMAND_MAKE] = launch_make,
+    };
+    static lucid_job job; /* the options' texts; too large for a stack */
+    LUCID_TRY(launch_options_share(options, &job, comm));
+    return commands[options->command](options, comm);
+}
+
+/* Statuses differ between the rank that failed and those that were told; the exit code is the same on all. */
+static int conclude(lucid_comm *comm, lucid_status status) {
+    double code = exit_code(status);
+    if (lucid_comm_allreduce(comm, &code, 1, LUCID_MAX)) code = 1;
+    if (code && comm->rank == 0) fprintf(stderr, "lucid: %s\n", lucid_failure());
+    return (int)code;
+}
+
+int main(int argc, char **argv) {
+    launch_options options;
+    lucid_status status = launch_options_parse(&options, argc, argv);
+    if (!status && !options.help && !options.version) status = check_alone(&options);
+    if (status || options.help || options.version) return answer(&options, status);
+
+    lucid_comm *comm;
+    int channels = options.channels > CHANNELS_MIN ? (int)options.channels : CHANNELS_MIN;
+    status = lucid_comm_open(&comm, &(lucid_comm_options){.transport = options.comm,
+                                                          .n_channels_max = channels + CHANNELS_SPARE,
+                                                          .timeout = options.timeout});
+    if (status) return fail(status);
+    status = run_command(&options, comm);
+    int code = conclude(comm, status);
+    lucid_comm_close(comm);
+    return code;
+}

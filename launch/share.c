@@ -1,0 +1,140 @@
+#include "launch/share.h"
+
+#include "runtime/lucid.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static lucid_status copy_text(char *to, size_t n, const char *from) {
+    if (!from) from = "";
+    if (strlen(from) >= n) return lucid_fail(LUCID_ERR_USAGE, "longer than %zu characters: %.40s...", n - 1, from);
+    strcpy(to, from);
+    return LUCID_OK;
+}
+
+static const char *text_or_null(const char *text) {
+    return *text ? text : NULL;
+}
+
+/* A name that no other job has: rank 0's host, process and time. */
+static void name_job(lucid_job *job, const lucid_comm *comm) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    snprintf(job->job_id, sizeof job->job_id, "%.20s-%ld-%ld", comm->host, (long)getpid(),
+             now.tv_sec * 1000 + now.tv_nsec / 1000000);
+}
+
+static lucid_status job_texts(lucid_job *job, const launch_options *o) {
+    LUCID_TRY(copy_text(job->isa, sizeof job->isa, o->isa));
+    LUCID_TRY(copy_text(job->transport, sizeof job->transport, o->comm));
+    LUCID_TRY(copy_text(job->input, sizeof job->input, o->input));
+    LUCID_TRY(copy_text(job->output, sizeof job->output, o->output));
+    LUCID_TRY(copy_text(job->report, sizeof job->report, o->report));
+    LUCID_TRY(copy_text(job->trace, sizeof job->trace, o->trace));
+    return copy_text(job->lengths, sizeof job->lengths, o->lengths);
+}
+
+/* The option table's ranges fit the message's types. */
+static lucid_status job_from_options(lucid_job *job, const launch_options *o) {
+    *job = (lucid_job){
+        .command = o->command,
+        .attention = o->attention,
+        .seqlen = o->random,
+        .batch = (int)o->batch,
+        .n_heads = (int)o->heads,
+        .n_kv_heads = (int)o->kv_heads,
+        .head_dim = (int)o->head_dim,
+        .value_dim = (int)o->value_dim,
+        .softmax_scale = o->softmax_scale,
+        .eps = o->eps,
+        .layout = o->layout,
+        .schedule = o->schedule,
+        .tile = o->tile,
+        .memory_budget = (uint64_t)o->memory_budget,
+        .threads = (int)o->threads,
+        .channels = (int)o->channels,
+        .timeout = o->timeout,
+        .seed = (uint64_t)o->seed,
+        .random_kind = o->keys,
+        .dtype = o->dtype,
+        .device = o->device,
+        .baseline = o->baseline,
+        .repeat = (int)o->repeat,
+        .save = (uint32_t)o->save,
+        .out_dtype = o->out_dtype,
+        .progress = o->progress,
+        .plan = o->plan,
+        .quiet = o->quiet,
+    };
+    return job_texts(job, o);
+}
+
+static void options_from_job(launch_options *options, const lucid_job *job) {
+    *options = (launch_options){
+        .command = (launch_command)job->command,
+        .attention = job->attention,
+        .random = job->seqlen,
+        .batch = job->batch,
+        .heads = job->n_heads,
+        .kv_heads = job->n_kv_heads,
+        .head_dim = job->head_dim,
+        .value_dim = job->value_dim,
+        .softmax_scale = job->softmax_scale,
+        .eps = job->eps,
+        .isa = text_or_null(job->isa),
+        .layout = job->layout,
+        .schedule = job->schedule,
+        .tile = job->tile,
+        .memory_budget = (int64_t)job->memory_budget,
+        .threads = job->threads,
+        .channels = job->channels,
+        .timeout = job->timeout,
+        .seed = (int64_t)job->seed,
+        .keys = job->random_kind,
+        .dtype = job->dtype,
+        .device = job->device,
+        .comm = text_or_null(job->transport),
+        .input = text_or_null(job->input),
+        .output = text_or_null(job->output),
+        .report = text_or_null(job->report),
+        .trace = text_or_null(job->trace),
+        .lengths = text_or_null(job->lengths),
+        .baseline = job->baseline,
+        .repeat = job->repeat,
+        .save = (int)job->save,
+        .out_dtype = job->out_dtype,
+        .progress = job->progress,
+        .plan = job->plan,
+        .quiet = job->quiet,
+        .job_id = job->job_id,
+    };
+}
+
+static lucid_status pack(uint8_t **bytes, size_t *n_bytes, lucid_job *job, const launch_options *options,
+                         const lucid_comm *comm) {
+    LUCID_TRY(job_from_options(job, options));
+    name_job(job, comm);
+    return lucid_message_pack_job(bytes, n_bytes, job);
+}
+
+lucid_status launch_options_share(launch_options *options, lucid_job *job, lucid_comm *comm) {
+    uint8_t *bytes = NULL;
+    size_t n_bytes = 0;
+    lucid_status status = comm->rank == 0 ? pack(&bytes, &n_bytes, job, options, comm) : LUCID_OK;
+    LUCID_TRY_GOTO(lucid_comm_agree(comm, status), free_bytes);
+    LUCID_TRY_GOTO(lucid_comm_broadcast(comm, &n_bytes, sizeof n_bytes, 0), free_bytes);
+    if (comm->rank) {
+        bytes = n_bytes <= LUCID_JOB_MAX_BYTES ? malloc(n_bytes) : NULL;
+        if (!bytes) status = lucid_fail(LUCID_ERR_MEMORY, "no memory for a job message of %zu bytes", n_bytes);
+    }
+    LUCID_TRY_GOTO(lucid_comm_agree(comm, status), free_bytes);
+    LUCID_TRY_GOTO(lucid_comm_broadcast(comm, bytes, n_bytes, 0), free_bytes);
+    status = lucid_comm_agree(comm, lucid_message_unpack_job(job, bytes, n_bytes));
+    if (!status) options_from_job(options, job);
+free_bytes:
+    free(bytes);
+    return status;
+}

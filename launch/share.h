@@ -1,0 +1,12 @@
+/* Rank 0's command line, on every rank. */
+#ifndef LUCID_LAUNCH_SHARE_H
+#define LUCID_LAUNCH_SHARE_H
+
+#include "comm/messages.h"
+#include "launch/options.h"
+
+/* Broadcasts rank 0's options as a Job message; options become what it says, and their texts point into job.
+ * Collective; agreed. Errors: USAGE when a text is too long or no UTF-8. */
+lucid_status launch_options_share(launch_options *options, lucid_job *job, lucid_comm *comm);
+
+#endif

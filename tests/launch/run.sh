@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Good runs through the real program: alone and on several ranks, the same bits, and reports that can be read back.
+source "$(dirname "$0")/lib.sh"
+
+plain() {
+    succeed --version
+    grep -Eq '^lucid [0-9]+\.[0-9]+\.[0-9]+ \(.+\)$' stdout.txt || complain "--version: $(cat stdout.txt)"
+    succeed --help
+    grep -q '^  attend' stdout.txt || complain "--help lists no attend"
+    succeed attend --help
+    grep -q -- '--softmax-scale X' stdout.txt || complain "attend --help lists no --softmax-scale"
+    succeed info
+    grep -q 'transports' stdout.txt || complain "info names no transports"
+    succeed attend --random 1 --heads 1 --head-dim 1
+    succeed attend --random 200 --quiet
+    [[ ! -s stdout.txt ]] || complain "--quiet prints"
+}
+
+# The random input and the file made of it give the same bits, on any number of ranks.
+ranks() {
+    local shape=(--heads 4 --kv-heads 2 --head-dim 20 --value-dim 12 --batch 2 --seed 7 --keys clustered) n
+    succeed make --random 1000 "${shape[@]}" --output qkv.safetensors
+    succeed attend --input qkv.safetensors --output 1.safetensors --save out,y,lse
+    succeed attend --random 1000 "${shape[@]}" --output random.safetensors --save out,y,lse
+    cmp 1.safetensors random.safetensors || complain "random input and its file differ"
+    for n in 1 2 3; do
+        on_ranks $n attend --input qkv.safetensors --output np$n.safetensors --save out,y,lse --tile 64 || complain "np $n failed: $(cat stderr.txt)"
+        cmp 1.safetensors np$n.safetensors || complain "np $n gives other bits"
+    done
+    on_ranks 2 make --random 1000 "${shape[@]}" --output qkv2.safetensors --quiet || complain "make on two ranks failed"
+    cmp qkv.safetensors qkv2.safetensors || complain "make on two ranks gives other bits"
+    ls | grep -F .tmp. && complain "temporary files are left"
+}
+
+dtypes() {
+    local dtype
+    for dtype in bf16 fp16; do
+        succeed make --random 130 --dtype $dtype --head-dim 16 --output half.safetensors
+        succeed attend --input half.safetensors --output out.safetensors
+        expect "bytes of $dtype out" $(($(stat -c %s out.safetensors) / (4 * 130 * 16))) 2
+        succeed attend --input half.safetensors --output out.safetensors --out-dtype fp32
+        expect "bytes of fp32 out" $(($(stat -c %s out.safetensors) / (4 * 130 * 16))) 4
+    done
+}
+
+reports() {
+    local n=2
+    on_ranks $n attend --random 2000 --heads 2 --report report.json --trace trace.json --progress always || complain "run with reports failed: $(cat stderr.txt)"
+    grep -q 'certificate' stdout.txt || complain "the summary has no certificate"
+    expect "command" "$("$json" report.json command)" attend
+    expect "world size" "$("$json" report.json world_size)" $n
+    expect "ranks" "$("$json" report.json ranks)" $n
+    expect "seqlen" "$("$json" report.json problem.seqlen)" 2000
+    expect "option echo" "$("$json" report.json options.heads)" 2
+    expect "default echo" "$("$json" report.json options.head-dim)" 64
+    # 2 heads and 2 key-value heads, d = d_v = 64, 4 * 64 flops a pair, N (N + 1) / 2 pairs
+    expect "flops" "$("$json" report.json figures.flops | cut -d. -f1)" $((4 * 4 * 64 * 2000 * 2001 / 2))
+    "$json" trace.json traceEvents >/dev/null || complain "the trace is no JSON"
+    [[ $("$json" trace.json traceEvents) -gt $n ]] || complain "the trace has no events"
+    on_ranks $n attend --random 2000 --heads 2 --progress never || complain "--progress never failed"
+    ! grep -q '%' stderr.txt || complain "--progress never shows progress"
+}
+
+plans() {
+    on_ranks 2 attend --random 64K --plan --output never.safetensors || complain "--plan failed: $(cat stderr.txt)"
+    grep -q '  memory' stdout.txt || complain "--plan shows no memory"
+    [[ ! -e never.safetensors ]] || complain "--plan writes output"
+}
+
+# A usage error and a bad file on several ranks: one line of ours, the exit code through mpirun.
+failures() {
+    on_ranks 2 attend --random x
+    expect "exit code of a usage error on two ranks" $? 2
+    expect "lines of a usage error on two ranks" "$(grep -c '^lucid: ' stderr.txt)" 1
+    on_ranks 3 attend --input absent.safetensors --output out3.safetensors
+    expect "exit code of a missing file on three ranks" $? 1
+    expect "lines of a missing file on three ranks" "$(grep -c '^lucid: ' stderr.txt)" 1
+    on_ranks 2 attend --random 64 --comm self
+    expect "exit code of --comm self on two ranks" $? 2
+    [[ ! -e out3.safetensors ]] || complain "a failed run left output"
+}
+
+# A job that is told to stop leaves no partial output.
+interrupted() {
+    timeout -k 5 -s TERM 1 "$lucid" attend --random 256K --heads 8 --output stopped.safetensors >stdout.txt 2>stderr.txt
+    expect "exit code of a stopped run" $? 124
+    ! ls stopped.safetensors* 2>/dev/null || complain "a stopped run left a file"
+}
+
+plain
+ranks
+dtypes
+reports
+plans
+failures
+interrupted
+finish

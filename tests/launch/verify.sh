@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# `lucid verify` and `lucid bench` end to end: they pass on sound runs, and say what they measured.
+source "$(dirname "$0")/lib.sh"
+
+verify_passes() {
+    local keys
+    for keys in normal clustered coincident; do
+        succeed verify --random 500 --heads 4 --kv-heads 2 --head-dim 32 --value-dim 24 --keys $keys --report verify.json
+        [[ $(grep -c tolerance stdout.txt) -ge 3 ]] || complain "verify --keys $keys compares too little: $(cat stdout.txt)"
+        grep -q FAILED stdout.txt && complain "verify --keys $keys: $(cat stdout.txt)"
+        [[ $("$json" verify.json verification.y_tolerance) == *e-0* ]] || complain "no tolerance in the report"
+    done
+    succeed verify --random 300 --attention softmax --dtype bf16
+    on_ranks 2 verify --random 700 --heads 2 --keys clustered || complain "verify on two ranks: $(cat stdout.txt stderr.txt)"
+    grep -q ScaLAPACK stdout.txt || complain "verify on two ranks says nothing of ScaLAPACK"
+}
+
+bench_rows() {
+    succeed bench --lengths 512,1K --heads 2 --repeat 2 --report bench.json
+    expect "rows" "$("$json" bench.json rows)" 2
+    expect "length of the second row" "$("$json" bench.json rows.1.problem.seqlen)" 1024
+    expect "repetitions" "$("$json" bench.json rows.1.repetitions)" 2
+    "$json" bench.json rows.1.median.both >/dev/null || complain "no share of peak in the report"
+    grep -q 'outside the timers' stdout.txt || complain "bench does not say what it leaves out"
+    expect "printed rows" "$(grep -c '^lucid ' stdout.txt)" 2
+    succeed bench --lengths 512 --heads 1 --repeat 1 --attention softmax
+    expect "softmax rows" "$(grep -c '^softmax ' stdout.txt)" 1
+}
+
+verify_passes
+bench_rows
+finish
