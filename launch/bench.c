@@ -285,7 +285,7 @@ static lucid_status bench_source(json_t *rows, const launch_options *options, lu
     if (!status) status = measure_row(&r, options, comm, source);
     if (!status && comm->rank == 0) {
         fill_medians(&r, (int)options->repeat);
-        print_row(&r, source, comm);
+        if (!options->quiet) print_row(&r, source, comm);
         json_array_append_new(rows, row_json(&r, source, options->repeat));
     }
     free(r.repetitions);
@@ -304,30 +304,36 @@ static lucid_status parse_lengths(int64_t *lengths, int *count, char *list) {
     *count = 0;
     for (const char *text; (text = strsep(&list, ","));) {
         if (*count == LENGTHS_MAX) return lucid_fail(LUCID_ERR_USAGE, "--lengths: more than %d", LENGTHS_MAX);
-        LUCID_TRY(launch_parse_integer(&lengths[(*count)++], "--lengths", text, 1, INT64_C(1) << 40));
+        LUCID_TRY(launch_parse_integer(&lengths[(*count)++], "--lengths", text, 1, INT64_C(1) << 36));
     }
     return LUCID_OK;
 }
 
-static lucid_status bench_lengths(json_t *rows, const launch_options *options, lucid_comm *comm) {
-    int64_t lengths[LENGTHS_MAX];
-    int count = 0;
-    char *list = strdup(options->lengths);
-    lucid_status status = list ? parse_lengths(lengths, &count, list) : lucid_fail(LUCID_ERR_MEMORY, "no memory");
-    free(list);
-    status = lucid_comm_agree(comm, status);
-    for (int i = 0; !status && i < count; i++) {
+static lucid_status bench_lengths(json_t *rows, const launch_options *options, lucid_comm *comm, const int64_t *lengths,
+                                  int count) {
+    for (int i = 0; i < count; i++) {
         launch_source source;
         launch_source_random(&source, options, lengths[i]);
-        status = bench_source(rows, options, comm, &source);
+        LUCID_TRY(bench_source(rows, options, comm, &source));
     }
-    return status;
+    return LUCID_OK;
+}
+
+static lucid_status check_lengths(int64_t *lengths, int *count, const launch_options *options, lucid_comm *comm) {
+    char *list = strdup(options->lengths);
+    lucid_status status = list ? parse_lengths(lengths, count, list) : lucid_fail(LUCID_ERR_MEMORY, "no memory");
+    free(list);
+    return lucid_comm_agree(comm, status);
 }
 
 lucid_status launch_bench(const launch_options *options, lucid_comm *comm) {
+    int64_t lengths[LENGTHS_MAX];
+    int count;
+    LUCID_TRY(check_lengths(lengths, &count, options, comm));
     json_t *rows = json_array();
-    if (comm->rank == 0) print_header(options, comm);
-    lucid_status status = options->input ? bench_file(rows, options, comm) : bench_lengths(rows, options, comm);
+    if (comm->rank == 0 && !options->quiet) print_header(options, comm);
+    lucid_status status =
+        options->input ? bench_file(rows, options, comm) : bench_lengths(rows, options, comm, lengths, count);
     if (!status && options->report && comm->rank == 0) {
         json_t *json = launch_json_header(options, comm);
         json_object_set(json, "rows", rows);

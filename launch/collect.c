@@ -17,19 +17,6 @@ typedef struct {
     size_t used, capacity;
 } result_parcel;
 
-int launch_tensor_heads(const lucid_problem *p, lucid_tensor tensor) {
-    return tensor == LUCID_K || tensor == LUCID_V || tensor == LUCID_Y ? p->n_kv_heads : p->n_heads;
-}
-
-int launch_tensor_dim(const lucid_problem *p, lucid_tensor tensor) {
-    if (tensor == LUCID_LSE) return 1;
-    return tensor == LUCID_Q || tensor == LUCID_K ? p->head_dim : p->value_dim;
-}
-
-static int64_t first_row(const lucid_problem *p, lucid_tensor tensor, int batch, int head, int64_t token) {
-    return ((int64_t)batch * launch_tensor_heads(p, tensor) + head) * p->seqlen + token;
-}
-
 static lucid_status reserve(result_parcel *parcel, size_t more) {
     if (parcel->used + more <= parcel->capacity) return LUCID_OK;
     size_t capacity = 2 * parcel->capacity + more;
@@ -44,7 +31,7 @@ static lucid_status take_rows(void *context, const float *rows, lucid_tensor ten
                               int n_tokens) {
     result_parcel *parcel = context;
     run_head run = {
-        .tensor = tensor, .row = first_row(parcel->problem, tensor, batch, head, first), .n_rows = n_tokens};
+        .tensor = tensor, .row = launch_tensor_row(parcel->problem, tensor, batch, head, first), .n_rows = n_tokens};
     size_t n_bytes = (size_t)n_tokens * (size_t)launch_tensor_dim(parcel->problem, tensor) * sizeof *rows;
     LUCID_TRY(reserve(parcel, sizeof run + n_bytes));
     memcpy(parcel->bytes + parcel->used, &run, sizeof run);
@@ -100,7 +87,7 @@ static lucid_status read_inputs(launch_collection *c, launch_source *source) {
     for (int t = 0; t < LAUNCH_N_INPUTS; t++)
         for (int batch = 0; batch < p->batch; batch++)
             for (int head = 0; head < launch_tensor_heads(p, t); head++) {
-                size_t offset = (size_t)first_row(p, t, batch, head, 0) * (size_t)launch_tensor_dim(p, t);
+                int64_t offset = launch_tensor_row(p, t, batch, head, 0) * launch_tensor_dim(p, t);
                 LUCID_TRY(read_head(c->tensors[t] + offset, source, t, batch, head));
             }
     return LUCID_OK;

@@ -9,10 +9,6 @@ typedef struct {
     float *tensors[LUCID_LSE + 1];
 } launch_collection;
 
-/* Heads and row width of a tensor. */
-int launch_tensor_heads(const lucid_problem *problem, lucid_tensor tensor);
-int launch_tensor_dim(const lucid_problem *problem, lucid_tensor tensor);
-
 /* Reads q, k, v again on rank 0 and gathers out, y, lse there. Collective; agreed. Errors: MEMORY, those of reading. */
 lucid_status launch_collect(launch_collection *collection, launch_job *job);
 void launch_collection_free(launch_collection *collection); /* fine on a zeroed one */

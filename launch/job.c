@@ -110,6 +110,7 @@ static void report_result(launch_job *job) {
     report->wall = r.wall;
     report->pack = r.pack;
     report->read = r.read;
+    report->write = r.write;
     report->bytes_sent = r.bytes_sent;
     report->messages_sent = r.messages_sent;
     report->flops = r.flops;

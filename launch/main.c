@@ -64,12 +64,15 @@ static lucid_status run_command(launch_options *options, lucid_comm *comm) {
     return commands[options->command](options, comm);
 }
 
-/* Statuses differ between the rank that failed and those that were told; the exit code is the same on all. */
-static int conclude(lucid_comm *comm, lucid_status status) {
-    double code = exit_code(status);
-    if (lucid_comm_allreduce(comm, &code, 1, LUCID_MAX)) code = 1;
-    if (code && comm->rank == 0) fprintf(stderr, "lucid: %s\n", lucid_failure());
-    return (int)code;
+/* Statuses differ between the rank that failed and those that were told; exit code and line are the same. Whoever finds
+ * fault with an input's values knows tensor and index, but not the file. */
+static int conclude(lucid_comm *comm, const launch_options *options, lucid_status status) {
+    double found[] = {exit_code(status), status == LUCID_ERR_INPUT};
+    if (lucid_comm_allreduce(comm, found, 2, LUCID_MAX)) found[0] = 1;
+    if (found[0] == 0 || comm->rank) return (int)found[0];
+    bool name_file = found[1] != 0 && options->input && !strstr(lucid_failure(), options->input);
+    fprintf(stderr, "lucid: %s%s%s\n", name_file ? options->input : "", name_file ? ": " : "", lucid_failure());
+    return (int)found[0];
 }
 
 int main(int argc, char **argv) {
@@ -85,7 +88,7 @@ int main(int argc, char **argv) {
                                                           .timeout = options.timeout});
     if (status) return fail(status);
     status = run_command(&options, comm);
-    int code = conclude(comm, status);
+    int code = conclude(comm, &options, status);
     lucid_comm_close(comm);
     return code;
 }

@@ -47,7 +47,7 @@ typedef struct {
 } option;
 
 #define FIELD(member) offsetof(launch_options, member)
-#define TOKENS_MAX    ((double)(INT64_C(1) << 40))
+#define TOKENS_MAX    ((double)(INT64_C(1) << 36)) /* as the runtime's limit */
 #define BYTES_MAX     ((double)(INT64_C(1) << 60))
 
 static const option table[] = {
@@ -71,7 +71,7 @@ static const option table[] = {
     {"output", OUTPUT, ATTEND, TEXT, FIELD(output), "FILE", NULL, NULL, 0, 0,
      "safetensors file for the results; written beside it and renamed when complete"},
     {"output", OUTPUT, MAKE, TEXT, FIELD(output), "FILE", NULL, NULL, 0, 0, "safetensors file to make"},
-    {"save", OUTPUT, ATTEND, SET, FIELD(save), NULL, "out|y|lse", "out", 0, 0, "which results, comma separated"},
+    {"save", OUTPUT, ATTEND, SET, FIELD(save), "out,y,lse", "out|y|lse", "out", 0, 0, "which results"},
     {"out-dtype", OUTPUT, ATTEND, CHOICE, FIELD(out_dtype), NULL, "auto|fp32|bf16|fp16", "auto", 0, 0,
      "of out; auto: as q. y and lse are fp32"},
 
@@ -86,8 +86,7 @@ static const option table[] = {
     {"isa", EXECUTION, RUNS, NAME, FIELD(isa), NULL, "auto|scalar|avx2|avx512", "auto", 0, 0,
      "kernel set; auto: the best that all ranks have"},
     {"device", EXECUTION, RUNS, CHOICE, FIELD(device), NULL, "auto|cpu|cuda", "auto", 0, 0, "where kernels run"},
-    {"comm", EXECUTION, RUNS | INFO, NAME, FIELD(comm), NULL, "auto|self|mpi|nccl", "auto", 0, 0,
-     "transport between ranks"},
+    {"comm", EXECUTION, ALL, NAME, FIELD(comm), NULL, "auto|self|mpi|nccl", "auto", 0, 0, "transport between ranks"},
     {"layout", EXECUTION, RUNS, CHOICE, FIELD(layout), NULL, "auto|contiguous|zigzag|cyclic", "auto", 0, 0,
      "which rank owns which tokens"},
     {"schedule", EXECUTION, RUNS, CHOICE, FIELD(schedule), NULL, "auto|pipelined|fused", "auto", 0, 0,
@@ -98,7 +97,7 @@ static const option table[] = {
      "bytes a rank may use for other ranks' tiles; 0: from what is free"},
     {"channels", EXECUTION, RUNS, INTEGER, FIELD(channels), "N", NULL, "0", 0, 4096,
      "groups of heads that travel on their own; 0: chosen"},
-    {"timeout", EXECUTION, RUNS | INFO, REAL, FIELD(timeout), "SEC", NULL, "600", 0.001, 1e7,
+    {"timeout", EXECUTION, ALL, REAL, FIELD(timeout), "SEC", NULL, "600", 0.001, 1e7,
      "a wait without progress that is an error"},
     {"plan", EXECUTION, ATTEND, FLAG, FIELD(plan), NULL, NULL, NULL, 0, 0,
      "print memory, messages, flops and expected time, and stop"},

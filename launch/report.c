@@ -134,8 +134,8 @@ static void print_time(FILE *f, const launch_report *report, const char *name, s
 
 static void print_times(FILE *f, const launch_report *report) {
     fprintf(f, "  time, the slowest rank's\n");
-    print_time(f, report, "read", offsetof(lucid_rank_report, read), 1);
-    print_time(f, report, "pack", offsetof(lucid_rank_report, pack), 1);
+    print_time(f, report, "load", offsetof(lucid_rank_report, load), 1);
+    print_time(f, report, "  pack", offsetof(lucid_rank_report, pack), 1);
     print_time(f, report, "run", offsetof(lucid_rank_report, wall), 1);
     for (int phase = 0; phase < LUCID_N_PHASES; phase++) {
         char name[32];

@@ -1,5 +1,7 @@
 #include "launch/sink.h"
 
+#include "launch/source.h"
+
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -29,15 +31,6 @@ static void watch_signals(void) {
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) sigaction(numbers[i], &action, NULL);
 }
 
-static int64_t n_heads(const lucid_problem *p, lucid_tensor tensor) {
-    return tensor == LUCID_K || tensor == LUCID_V || tensor == LUCID_Y ? p->n_kv_heads : p->n_heads;
-}
-
-static int64_t width(const lucid_problem *p, lucid_tensor tensor) {
-    if (tensor == LUCID_LSE) return 1;
-    return tensor == LUCID_Q || tensor == LUCID_K ? p->head_dim : p->value_dim;
-}
-
 static const char *file_dtype(lucid_tensor tensor, lucid_dtype dtype) {
     static const char *const dtypes[] = {[LUCID_F32] = "F32", [LUCID_BF16] = "BF16", [LUCID_F16] = "F16"};
     return tensor == LUCID_Y || tensor == LUCID_LSE ? "F32" : dtypes[dtype];
@@ -47,9 +40,9 @@ static lucid_safetensors_tensor describe(lucid_tensor tensor, const launch_sink_
     const lucid_problem *p = o->problem;
     lucid_safetensors_tensor t = {.name = names[tensor], .dtype = file_dtype(tensor, o->dtype)};
     if (o->batched) t.shape[t.n_dims++] = p->batch;
-    t.shape[t.n_dims++] = n_heads(p, tensor);
+    t.shape[t.n_dims++] = launch_tensor_heads(p, tensor);
     t.shape[t.n_dims++] = p->seqlen;
-    if (tensor != LUCID_LSE) t.shape[t.n_dims++] = width(p, tensor);
+    if (tensor != LUCID_LSE) t.shape[t.n_dims++] = launch_tensor_dim(p, tensor);
     return t;
 }
 
@@ -85,9 +78,8 @@ lucid_status launch_sink_write(void *context, const float *rows, lucid_tensor te
                                int64_t first, int n_tokens) {
     const launch_sink *sink = context;
     const lucid_problem *p = &sink->problem;
-    int64_t row =
-        (batch * n_heads(p, tensor) + head) * p->seqlen + first; /* plan() checked that sizes do not overflow */
-    int64_t dim = width(p, tensor);
+    int64_t row = launch_tensor_row(p, tensor, batch, head, first); /* plan() checked that sizes do not overflow */
+    int64_t dim = launch_tensor_dim(p, tensor);
     return lucid_safetensors_write(sink->writer, names[tensor], row * dim, n_tokens * dim, rows);
 }
 

@@ -10,6 +10,19 @@ const char *launch_dtype_name(lucid_dtype dtype) {
     return dtypes[dtype];
 }
 
+int launch_tensor_heads(const lucid_problem *p, lucid_tensor tensor) {
+    return tensor == LUCID_K || tensor == LUCID_V || tensor == LUCID_Y ? p->n_kv_heads : p->n_heads;
+}
+
+int launch_tensor_dim(const lucid_problem *p, lucid_tensor tensor) {
+    if (tensor == LUCID_LSE) return 1;
+    return tensor == LUCID_Q || tensor == LUCID_K ? p->head_dim : p->value_dim;
+}
+
+int64_t launch_tensor_row(const lucid_problem *p, lucid_tensor tensor, int batch, int head, int64_t token) {
+    return ((int64_t)batch * launch_tensor_heads(p, tensor) + head) * p->seqlen + token;
+}
+
 /* The last four sizes of a tensor, batch 1 where it has only three. */
 typedef struct {
     int64_t batch, heads, seqlen, dim;
@@ -117,13 +130,13 @@ lucid_status launch_source_read(void *context, void *rows, lucid_tensor tensor, 
                                 int n_tokens) {
     const launch_source *source = context;
     const lucid_problem *p = &source->problem;
-    int64_t n_heads = tensor == LUCID_Q ? p->n_heads : p->n_kv_heads;
-    int dim = tensor == LUCID_V ? p->value_dim : p->head_dim;
+    int dim = launch_tensor_dim(p, tensor);
     if (!source->file) {
         lucid_random_rows(rows, source->dtypes[tensor], &source->random, tensor, batch, head, first, n_tokens, dim);
         return LUCID_OK;
     }
-    int64_t row = (batch * n_heads + head) * p->seqlen + first; /* the file is checked: no product exceeds its size */
+    /* The file is checked: no product exceeds its size. */
+    int64_t row = launch_tensor_row(p, tensor, batch, head, first);
     return lucid_safetensors_read(source->file, source->tensors[tensor], row * dim, (int64_t)n_tokens * dim, rows);
 }
 

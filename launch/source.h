@@ -31,6 +31,12 @@ lucid_status launch_source_read(void *context, void *rows, lucid_tensor tensor, 
 /* Loads q, k and v into attention. Local. */
 lucid_status launch_source_load(launch_source *source, lucid_attention *attention);
 
+/* Heads and row width of any tensor of a problem, and the row of a token: the tensor seen as (batch * heads * seqlen)
+ * rows. */
+int launch_tensor_heads(const lucid_problem *problem, lucid_tensor tensor);
+int launch_tensor_dim(const lucid_problem *problem, lucid_tensor tensor);
+int64_t launch_tensor_row(const lucid_problem *problem, lucid_tensor tensor, int batch, int head, int64_t token);
+
 /* "fp32", "bf16", "fp16". */
 const char *launch_dtype_name(lucid_dtype dtype);
 

@@ -35,8 +35,7 @@ static tolerances tolerances_of(const launch_job *job, const launch_collection *
 
 static const float *part(const launch_collection *c, const lucid_problem *p, lucid_tensor tensor, int batch, int head) {
     if (!c->tensors[tensor]) return NULL;
-    size_t row = ((size_t)batch * (size_t)launch_tensor_heads(p, tensor) + (size_t)head) * (size_t)p->seqlen;
-    return c->tensors[tensor] + row * (size_t)launch_tensor_dim(p, tensor);
+    return c->tensors[tensor] + launch_tensor_row(p, tensor, batch, head, 0) * launch_tensor_dim(p, tensor);
 }
 
 static lucid_verify_head head_of(const launch_collection *c, const lucid_problem *p, int batch, int kv_head) {
