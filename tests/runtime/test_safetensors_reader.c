@@ -130,6 +130,19 @@ static void test_malformed_headers(void) {
     }
 }
 
+static void test_overlong_name(void) {
+    const char *path = scratch_path("name");
+    char header[400];
+    lucid_safetensors *file;
+    snprintf(header, sizeof header, "{\"%0257d\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0);
+    write_file(path, header, 0);
+    check_failed(lucid_safetensors_open(&file, path), LUCID_ERR_INPUT, "name is empty, too long");
+    snprintf(header, sizeof header, "{\"%0256d\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0);
+    write_file(path, header, 0);
+    CHECK(lucid_safetensors_open(&file, path) == LUCID_OK, "%s", last_failure);
+    lucid_safetensors_close(file);
+}
+
 static void test_deep_nesting(void) {
     enum { DEPTH = 100000 };
     const char *path = scratch_path("deep");
@@ -205,6 +218,7 @@ int main(void) {
     scratch_make();
     test_good_file();
     test_malformed_headers();
+    test_overlong_name();
     test_deep_nesting();
     test_wrong_lengths();
     test_no_files();

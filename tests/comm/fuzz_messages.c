@@ -1,0 +1,50 @@
+/* Fuzzes the unpacking of messages: the first byte chooses the kind. What is accepted must pack, and come back the
+ * same. */
+#include "comm/messages.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
+
+static void require(bool condition) {
+    if (!condition) abort();
+}
+
+static void check_job(const uint8_t *bytes, size_t n) {
+    static lucid_job job, again;
+    uint8_t *first, *second;
+    size_t n_first, n_second;
+    if (lucid_message_unpack_job(&job, bytes, n)) return;
+    require(lucid_message_pack_job(&first, &n_first, &job) == LUCID_OK);
+    require(lucid_message_unpack_job(&again, first, n_first) == LUCID_OK);
+    require(lucid_message_pack_job(&second, &n_second, &again) == LUCID_OK);
+    require(n_first == n_second && memcmp(first, second, n_first) == 0);
+    free(first);
+    free(second);
+}
+
+static void check_report(const uint8_t *bytes, size_t n) {
+    lucid_rank_report report, again;
+    uint8_t *first, *second;
+    size_t n_first, n_second;
+    if (lucid_message_unpack_report(&report, bytes, n)) return;
+    require(lucid_message_pack_report(&first, &n_first, &report) == LUCID_OK);
+    require(lucid_message_unpack_report(&again, first, n_first) == LUCID_OK);
+    require(again.n_events == report.n_events);
+    require(lucid_message_pack_report(&second, &n_second, &again) == LUCID_OK);
+    require(n_first == n_second && memcmp(first, second, n_first) == 0);
+    free(report.events);
+    free(again.events);
+    free(first);
+    free(second);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
+    if (n == 0) return 0;
+    if (bytes[0] % 2)
+        check_report(bytes + 1, n - 1);
+    else
+        check_job(bytes + 1, n - 1);
+    return 0;
+}

@@ -1,0 +1,59 @@
+/* Writes the inputs that fuzz_messages starts from into a folder: a job and reports with and without events. */
+#include "comm/messages.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static void save(const char *folder, const char *name, int kind, const uint8_t *bytes, size_t n) {
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "wb");
+    if (!file || fputc(kind, file) == EOF || fwrite(bytes, 1, n, file) != n || fclose(file)) {
+        perror(path);
+        exit(1);
+    }
+}
+
+static void save_job(const char *folder, const char *name, const lucid_job *job) {
+    uint8_t *bytes;
+    size_t n;
+    if (lucid_message_pack_job(&bytes, &n, job)) exit(1);
+    save(folder, name, 0, bytes, n);
+    free(bytes);
+}
+
+static void save_report(const char *folder, const char *name, const lucid_rank_report *report) {
+    uint8_t *bytes;
+    size_t n;
+    if (lucid_message_pack_report(&bytes, &n, report)) exit(1);
+    save(folder, name, 1, bytes, n);
+    free(bytes);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 2) {
+        fprintf(stderr, "usage: %s FOLDER\n", argv[0]);
+        return 2;
+    }
+    const lucid_job empty = {0};
+    const lucid_job job = {.seqlen = 65536,
+                           .batch = 1,
+                           .n_heads = 8,
+                           .n_kv_heads = 2,
+                           .head_dim = 68,
+                           .layout = 2,
+                           .isa = "avx2",
+                           .input = "/data/\xc3\xa9.safetensors",
+                           .seed = 1,
+                           .timeout = 1.5,
+                           .quiet = true};
+    lucid_report_event events[] = {{.end = 1, .phase = 2, .row = 3}, {.begin = 1, .end = 2, .phase = 4, .channel = 1}};
+    lucid_rank_report report = {.rank = 1, .host = "node1", .wall = 1.5, .phase = {1, 2, 3, 4, 5}, .flops = 1e12};
+    save_job(argv[1], "empty", &empty);
+    save_job(argv[1], "job", &job);
+    save_report(argv[1], "report", &report);
+    report.events = events;
+    report.n_events = 2;
+    save_report(argv[1], "events", &report);
+    return 0;
+}
