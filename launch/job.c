@@ -56,13 +56,24 @@ static lucid_options run_options(const launch_options *o) {
     };
 }
 
+/* The run is then told each choice, so that it does what was planned and found to fit. */
+static void pin_plan(launch_job *job) {
+    job->run.layout = job->plan.layout;
+    job->run.schedule = job->plan.schedule;
+    job->run.tile = job->plan.tile;
+    job->run.channels = job->plan.channels;
+    if (!job->run.memory_budget) job->run.memory_budget = job->plan.window_bytes;
+}
+
 lucid_status launch_job_plan(launch_job *job, const launch_options *options, lucid_comm *comm, launch_source *source) {
     *job = (launch_job){.options = options, .comm = comm, .source = source, .run = run_options(options)};
     job->report.rank = comm->rank;
     snprintf(job->report.host, sizeof job->report.host, "%s", comm->host);
     LUCID_TRY(agree_on_resources(job));
     lucid_status status = lucid_plan_make(&job->plan, &source->problem, &job->run, comm->world_size, job->free_bytes);
-    return lucid_comm_agree(comm, status);
+    LUCID_TRY(lucid_comm_agree(comm, status));
+    pin_plan(job);
+    return LUCID_OK;
 }
 
 lucid_status launch_job_create(launch_job *job) {
@@ -86,8 +97,8 @@ lucid_status launch_job_run(launch_job *job) {
     launch_progress_end(&job->progress);
     if (!status) return LUCID_OK;
     launch_sink_discard();
-    lucid_comm_abort(job->comm);
-    return status;
+    lucid_comm_abort(job->comm); /* comes back where there is no other rank to end */
+    exit(1);
 }
 
 lucid_status launch_job_measure_peak(launch_job *job) {

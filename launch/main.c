@@ -68,7 +68,10 @@ static lucid_status run_command(launch_options *options, lucid_comm *comm) {
  * fault with an input's values knows tensor and index, but not the file. */
 static int conclude(lucid_comm *comm, const launch_options *options, lucid_status status) {
     double found[] = {exit_code(status), status == LUCID_ERR_INPUT};
-    if (lucid_comm_allreduce(comm, found, 2, LUCID_MAX)) found[0] = 1;
+    if (status == LUCID_ERR_TIMEOUT || lucid_comm_allreduce(comm, found, 2, LUCID_MAX)) {
+        lucid_comm_abort(comm); /* whoever still answers speaks */
+        return 1;
+    }
     if (found[0] == 0 || comm->rank) return (int)found[0];
     bool name_file = found[1] != 0 && options->input && !strstr(lucid_failure(), options->input);
     fprintf(stderr, "lucid: %s%s%s\n", name_file ? options->input : "", name_file ? ": " : "", lucid_failure());
