@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-__attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default"))) void
+__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void
 lucid_openblas_exp2(float *x, int64_t n, float shift) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
