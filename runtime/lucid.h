@@ -76,7 +76,7 @@ lucid_status lucid_attention_create(lucid_attention **attention, lucid_comm *com
                                     const lucid_options *options);
 void lucid_attention_destroy(lucid_attention *attention); /* Local; NULL is fine */
 
-/* Fills rows (n_tokens, dim) of dtype with tokens first..first+n_tokens-1 of one head. */
+/* Fills rows (n_tokens, dim) of dtype with tokens first..first+n_tokens-1 of one head. Called by several threads. */
 typedef lucid_status (*lucid_reader)(void *context, void *rows, lucid_tensor tensor, int batch, int head, int64_t first,
                                      int n_tokens);
 /* Takes rows (n_tokens, value_dim) fp32 (LSE: (n_tokens)). */
@@ -96,8 +96,8 @@ typedef enum { LUCID_PHASE_UPDATE, LUCID_PHASE_SOLVE, LUCID_PHASE_ATTEND, LUCID_
 /* One rank's measurements of its last run. Seconds are summed over the rank's threads except wall and pack. */
 typedef struct {
     double wall;                   /* of lucid_attention_run */
-    double pack;                   /* of lucid_attention_load, reading excluded */
-    double read;                   /* inside readers */
+    double pack;                   /* of lucid_attention_load and _store, readers and writers excluded */
+    double read, write;            /* inside readers; inside writers */
     double phase[LUCID_N_PHASES];  /* threads * wall = their sum, but for bookkeeping */
     double bytes_sent;
     int64_t messages_sent;
