@@ -2,6 +2,7 @@
  * receives it as a message. A failure is agreed on by all ranks, printed once by rank 0, and ends the program with exit
  * code 2 when the command line asked for something impossible and 1 otherwise. */
 #include "launch/commands.h"
+#include "launch/file.h"
 #include "launch/share.h"
 #include "launch/version.h"
 
@@ -54,6 +55,21 @@ static int answer(const launch_options *options, lucid_status status) {
     return 0;
 }
 
+/* Files that are written after a long run: better refused before it. */
+static lucid_status check_writable(const char *path) {
+    launch_file file = {0};
+    lucid_status status = path ? launch_file_open(&file, path) : LUCID_OK;
+    launch_file_discard(&file);
+    return status;
+}
+
+static lucid_status check_reports(const launch_options *options, lucid_comm *comm) {
+    lucid_status status = LUCID_OK;
+    if (comm->rank == 0) status = check_writable(options->report);
+    if (comm->rank == 0 && !status) status = check_writable(options->trace);
+    return lucid_comm_agree(comm, status);
+}
+
 static lucid_status run_command(launch_options *options, lucid_comm *comm) {
     static lucid_status (*const commands[N_COMMANDS])(const launch_options *, lucid_comm *) = {
         [COMMAND_ATTEND] = launch_attend, [COMMAND_VERIFY] = launch_verify, [COMMAND_BENCH] = launch_bench,
@@ -61,6 +77,7 @@ static lucid_status run_command(launch_options *options, lucid_comm *comm) {
     };
     static lucid_job job; /* the options' texts; too large for a stack */
     LUCID_TRY(launch_options_share(options, &job, comm));
+    LUCID_TRY(check_reports(options, comm));
     return commands[options->command](options, comm);
 }
 

@@ -105,9 +105,9 @@ static const char *plural(int64_t n) {
 
 static void print_problem(FILE *f, const launch_job *job) {
     const lucid_problem *p = &job->source->problem;
-    fprintf(f, "%s attention over %" PRId64 " tokens: %d sequence%s, %d heads, %d key-value heads, head_dim %d",
+    fprintf(f, "%s attention over %" PRId64 " tokens: %d sequence%s, %d head%s, %d key-value head%s, head_dim %d",
             p->attention == LUCID_ATTENTION_LUCID ? "LUCID" : "softmax", p->seqlen, p->batch, plural(p->batch),
-            p->n_heads, p->n_kv_heads, p->head_dim);
+            p->n_heads, plural(p->n_heads), p->n_kv_heads, plural(p->n_kv_heads), p->head_dim);
     if (p->value_dim != p->head_dim) fprintf(f, " (v: %d)", p->value_dim);
     fprintf(f, ", %s\n", launch_dtype_name(job->source->dtypes[LUCID_Q]));
 }
