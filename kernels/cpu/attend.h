@@ -22,7 +22,7 @@ INLINE void softmax_block(float *p, const int rows, const int cols, const float 
     UNROLL for (int r = 0; r < rows; r++) {
         UNROLL for (int v = 0; v < cols; v++) acc[r][v] = vec_set1(-m[r]);
     }
-    score_block(acc, rows, cols, panel, kt, d);
+    score_chain(acc, CONTINUE, rows, cols, panel, kt, d);
     UNROLL for (int r = 0; r < rows; r++) {
         UNROLL for (int v = 0; v < cols; v++) vec_store(p + r * GRANULE + v * VEC, vec_exp2(acc[r][v]));
     }

@@ -1,16 +1,25 @@
-/* The two matrix products that everything else is made of, on panels of up to PANEL_ROWS rows:
+/* The two matrix products that everything else is made of, on panels of up to PANEL_ROWS rows, as chains of FMAs in
+ * registers:
  *
- *   score_block    acc (rows, cols vectors) += panel^T kt     FMA chains over the head dimension
- *   product_block  acc (rows, cols vectors)  = p y            FMA chains over keys, from zero
+ *   score_chain    acc (rows, cols vectors) += panel^T kt    over the head dimension
+ *   product        dst (rows, w) =, +=, -= p y               over keys, from zero
  *
  * `rows` and `cols` are compile-time constants after inlining, so that acc lives in registers; d, n_keys and the
- * strides are loops. A row's chain never depends on rows or cols, hence neither do its bits. */
+ * strides are run-time loops. A row's chain never depends on rows or cols, hence neither do its bits. */
 #ifndef LUCID_CPU_PANEL_H
 #define LUCID_CPU_PANEL_H
 
 #include "kernels/kernels.h"
 
 enum { GRANULE = LUCID_GRANULE };
+
+/* Two steps of a chain per turn: a loop's own instructions compete with FMAs for ports. More gain nothing, since the
+ * code of a whole granule should stay in the micro-operation cache. */
+#define UNROLL_STEPS _Pragma("GCC unroll 2")
+
+/* Gives a pointer a register of its own: offsets from it fit one byte, where the compiler would fold it into others'.
+ */
+#define OWN_REGISTER(pointer) __asm__("" : "+r"(pointer))
 
 /* panel (d, VEC) = rows i0.. of qt (d, 64), times scale (64) where that is given. Returns the panel's first row: near
  * the granule's end the vectors start before i0. */
@@ -21,50 +30,61 @@ INLINE const float *pack_panel(float *panel, const float *qt, const float *scale
     return panel + (i0 - base);
 }
 
-INLINE void score_block(vec acc[PANEL_ROWS][2], const int rows, const int cols, const float *panel, const float *kt,
-                        int d) {
-    for (int c = 0; c < d; c++) {
-        vec k[2];
-        UNROLL for (int v = 0; v < cols; v++) k[v] = vec_load(kt + c * GRANULE + v * VEC);
-        UNROLL for (int r = 0; r < rows; r++) {
-            vec q = vec_set1(panel[c * VEC + r]);
-            UNROLL for (int v = 0; v < cols; v++) acc[r][v] = vec_fma(q, k[v], acc[r][v]);
+/* How a chain starts: from what acc holds, or from zero, adding or subtracting products. */
+typedef enum { CONTINUE, POSITIVE, NEGATIVE } chain_start;
+
+/* One step: acc_rv += a_r b_v, with a_r at a[r / 4][(r % 4 - 2) * a_row + at]; `first` starts from zero instead. */
+INLINE void chain_step(vec acc[PANEL_ROWS][2], const bool first, const bool negative, const int rows, const int cols,
+                       const float *const a[4], const int a_row, ptrdiff_t at, const float *b) {
+    vec y[2];
+    UNROLL for (int v = 0; v < cols; v++) y[v] = vec_load(b + v * VEC);
+    UNROLL for (int r = 0; r < rows; r++) {
+        vec x = vec_set1(a[r / 4][(r % 4 - 2) * a_row + at]);
+        UNROLL for (int v = 0; v < cols; v++) {
+            vec sum = first ? vec_zero() : acc[r][v];
+            acc[r][v] = negative ? vec_fnma(x, y[v], sum) : first ? vec_mul(x, y[v]) : vec_fma(x, y[v], sum);
         }
     }
 }
 
-INLINE void product_block(vec acc[PANEL_ROWS][2], const int rows, const int cols, const float *p, const int p_ld,
-                          const float *y, int w, int n_keys) {
-    UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int v = 0; v < cols; v++) acc[r][v] = vec_zero();
+/* n >= 1 steps: a_r moves on by a_step from step to step, and b by b_step. */
+INLINE void chain(vec acc[PANEL_ROWS][2], const chain_start start, const int rows, const int cols, const float *a,
+                  const int a_row, const int a_step, const float *b, size_t b_step, int n) {
+    const float *bases[4];
+    UNROLL for (int k = 0; 4 * k < rows; k++) {
+        bases[k] = a + (4 * k + 2) * a_row;
+        OWN_REGISTER(bases[k]);
     }
-    for (int j = 0; j < n_keys; j++) {
-        vec b[2];
-        UNROLL for (int v = 0; v < cols; v++) b[v] = vec_load(y + (size_t)j * w + v * VEC);
-        UNROLL for (int r = 0; r < rows; r++) {
-            vec a = vec_set1(p[r * p_ld + j]);
-            UNROLL for (int v = 0; v < cols; v++) acc[r][v] = vec_fma(a, b[v], acc[r][v]);
-        }
+    ptrdiff_t at = 0, end = (ptrdiff_t)n * a_step;
+    if (start != CONTINUE) {
+        chain_step(acc, true, start == NEGATIVE, rows, cols, bases, a_row, at, b);
+        at += a_step, b += b_step;
     }
+    UNROLL_STEPS for (; at < end; at += a_step, b += b_step)
+        chain_step(acc, false, start == NEGATIVE, rows, cols, bases, a_row, at, b);
+}
+
+INLINE void score_chain(vec acc[PANEL_ROWS][2], const chain_start start, const int rows, const int cols,
+                        const float *panel, const float *kt, int d) {
+    chain(acc, start, rows, cols, panel, 1, VEC, kt, GRANULE, d);
 }
 
 typedef enum { ASSIGN, ADD, SUBTRACT } product_sink;
 
+/* Subtracting, the chain itself is negative: its final addition to dst is then one instruction with its load. */
 INLINE void product_columns(float *dst, const product_sink sink, const int rows, const int cols, const float *p,
                             const int p_ld, const float *y, int w, int n_keys) {
     vec acc[PANEL_ROWS][2];
-    product_block(acc, rows, cols, p, p_ld, y, w, n_keys);
+    chain(acc, sink == SUBTRACT ? NEGATIVE : POSITIVE, rows, cols, p, p_ld, 1, y, w, n_keys);
     UNROLL for (int r = 0; r < rows; r++) {
         UNROLL for (int v = 0; v < cols; v++) {
             float *x = dst + r * w + v * VEC;
-            vec_store(x, sink == ADD        ? vec_add(vec_load(x), acc[r][v])
-                         : sink == SUBTRACT ? vec_sub(vec_load(x), acc[r][v])
-                                            : acc[r][v]);
+            vec_store(x, sink == ASSIGN ? acc[r][v] : vec_add(vec_load(x), acc[r][v]));
         }
     }
 }
 
-/* dst (rows, w) =, += or -= p (rows, n_keys) y (n_keys, w). With ASSIGN, dst may be rows of y. */
+/* dst (rows, w) =, += or -= p (rows, n_keys) y (n_keys, w), n_keys >= 1. With ASSIGN, dst may be rows of y. */
 INLINE void product(float *dst, const product_sink sink, const int rows, const float *p, const int p_ld, const float *y,
                     int w, int n_keys) {
     int col = 0;

@@ -24,10 +24,7 @@ static void kernel_scale_init(kernel_scale *scale, const float *rnorm, int d) {
 INLINE void kernel_block(float *p, const int rows, const int cols, const float *panel, float bias, const float *key,
                          const float *rnorm, int d) {
     vec acc[PANEL_ROWS][2];
-    UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int v = 0; v < cols; v++) acc[r][v] = vec_zero();
-    }
-    score_block(acc, rows, cols, panel, key, d);
+    score_chain(acc, POSITIVE, rows, cols, panel, key, d);
     UNROLL for (int v = 0; v < cols; v++) {
         vec norm = vec_load(rnorm + v * VEC), start = vec_set1(bias);
         UNROLL for (int r = 0; r < rows; r++)
@@ -89,7 +86,7 @@ static void invert_block(float *inverse, const float *p) {
  * after it was written. */
 static void substitute_block(float *y, const float *p, const float *inverse, int b, int w) {
     float *y_b = y + (size_t)b * w;
-    for (int i = 0; i < SOLVE_BLOCK; i += SOLVE_ROWS)
+    for (int i = 0; b > 0 && i < SOLVE_BLOCK; i += SOLVE_ROWS)
         product(y_b + i * w, SUBTRACT, SOLVE_ROWS, p + (b + i) * GRANULE, GRANULE, y, w, b);
     for (int i = SOLVE_BLOCK - SOLVE_ROWS; i >= 0; i -= SOLVE_ROWS)
         product(y_b + i * w, ASSIGN, SOLVE_ROWS, inverse + i * SOLVE_BLOCK, SOLVE_BLOCK, y_b, w, i + SOLVE_ROWS);

@@ -1,11 +1,11 @@
 /* U and S of whole sequences against fp64 forward substitution. */
 #include "tests/kernels/fixture.h"
 
-/* The rounding of the exponent dominates: a dot product of d terms whose sum of magnitudes is at most sqrt(d) log2(e)
- * after scaling errs by about sqrt(d) of its units, so P by about d * log2(e) * ln 2 * 2^-24 at worst and far less on
- * average; P^-1 at most doubles it, sums over keys add like noise. 8 units are for exp2 and the products. */
+/* In units of 2^-24. An exponent is at most sqrt(d) log2(e) before the bias; its chain's d roundings add up like noise
+ * to about sqrt(d) log2(e) / 2 units, which times ln 2 is P's relative error: sqrt(d) / 2, up to 4 sqrt(d) for the
+ * worst of some hundred rows and |P^-1| <= 2. The rest is exp2 (5 units), the products and the sums over rows. */
 static double tolerance(int d) {
-    return (8 + d) * 0x1p-24 * 4;
+    return (40 + 4 * sqrt(d)) * 0x1p-24;
 }
 
 static float *values_of(const head *h) {

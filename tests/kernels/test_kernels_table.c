@@ -1,0 +1,67 @@
+/* The table of kernel sets, and exp2's accuracy as it shows through the contract. */
+#include "tests/kernels/fixture.h"
+
+static void check_table(void) {
+    static const char *const names[] = {"avx512", "avx2", "scalar"};
+    int count;
+    const lucid_kernels *const *table = lucid_kernels_table(&count), *best = NULL;
+    CHECK(count == 3, "%d sets", count);
+    for (int s = 0; s < count; s++) {
+        bool here = table[s]->supported();
+        CHECK(strcmp(table[s]->isa, names[s]) == 0, "set %d is %s", s, table[s]->isa);
+        CHECK(lucid_kernels_find(names[s]) == (here ? table[s] : NULL), "%s, supported %d", names[s], here);
+        if (!best && here) best = table[s];
+        CHECK(!here || table[s]->fma_burst(100) > 0, "%s counts no flops", names[s]);
+    }
+    CHECK(lucid_kernels_find("auto") == best, "auto is not the best");
+    CHECK(lucid_kernels_find("scalar") != NULL, "scalar must run anywhere");
+    CHECK(lucid_kernels_find("neon") == NULL && lucid_kernels_find("") == NULL, "an unknown name was found");
+}
+
+/* Head dimension 1, q = 1, values the identity: o_ij = exp2(k_j - m_i), the subtraction rounded once. 64 x 64 arguments
+ * x = high - j step - i step / 64. */
+static double worst_ulps(const lucid_kernels *set, double high, double step) {
+    lucid_shape s = lucid_shape_make(1, GRANULE);
+    float *state = allocate_floats(lucid_state_floats(s)), *record = allocate_floats(lucid_record_floats(s));
+    float *scratch = allocate_floats(lucid_kernels_scratch_floats(s)), qt[GRANULE] __attribute__((aligned(64)));
+    const float *keys[] = {record};
+    double worst = 0;
+    memset(state, 0, sizeof(float) * lucid_state_floats(s));
+    memset(record, 0, sizeof(float) * lucid_record_floats(s));
+    for (int i = 0; i < GRANULE; i++) {
+        qt[i] = 1;
+        state[i] = (float)(i * step / GRANULE);
+        record[i] = (float)(high - i * step);
+        record[lucid_record_values(s) + i * GRANULE + i] = 1;
+    }
+    set->attend(state, qt, keys, 1, s, scratch);
+    for (int i = 0; i < GRANULE; i++)
+        for (int j = 0; j < GRANULE; j++) {
+            float got = state[2 * GRANULE + i * GRANULE + j], x = record[j] - (float)(i * step / GRANULE);
+            double want = exp2(x), ulp = exp2(fmax(floor(x), -126) - 23);
+            bool tiny = want < 0x1.0001p-126; /* denormals may be flushed */
+            worst = fmax(worst, tiny ? (got >= 0 && got <= 0x1.0002p-126 ? 0 : INFINITY) : fabs(got - want) / ulp);
+        }
+    free(state);
+    free(record);
+    free(scratch);
+    return worst;
+}
+
+/* 2.6 ulp is what an exhaustive search over the polynomials' range gave; the scalar set rounds products, too. */
+static void check_exp2(const lucid_kernels *set) {
+    double bound = strcmp(set->isa, "scalar") == 0 ? 3 : 2.6, worst = 0;
+    for (int k = 0; k < 100; k++) {
+        worst = fmax(worst, worst_ulps(set, 1 - k * 0.37, 0.0173 + k * 1e-4));
+        worst =
+            fmax(worst, worst_ulps(set, 33 - k * 0.01, 2.9 + k * 0.01)); /* down to below the smallest normal number */
+    }
+    CHECK(worst <= bound, "%s: exp2 is off by %.2f ulp, bound %.2f", set->isa, worst, bound);
+    CHECK(worst_ulps(set, -126, 1e3) <= bound && worst_ulps(set, -1e30, 1e28) <= bound, "%s: far exponents", set->isa);
+}
+
+int main(void) {
+    check_table();
+    FOR_EACH_SET(set) check_exp2(set);
+    return check_result();
+}
