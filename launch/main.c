@@ -39,15 +39,16 @@ static lucid_status check_alone(const launch_options *options) {
     return lucid_fail(LUCID_ERR_USAGE, "--comm: self is for one rank, and %ld were started", world_size);
 }
 
+/* Without a transport. What is wrong with the command line or the build is so on every rank, and one speaks. */
 static int fail(lucid_status status) {
-    fprintf(stderr, "lucid: %s\n", lucid_failure());
+    bool everywhere = status == LUCID_ERR_USAGE || status == LUCID_ERR_UNSUPPORTED;
+    if (!everywhere || rank_hint() == 0) fprintf(stderr, "lucid: %s\n", lucid_failure());
     return exit_code(status);
 }
 
-/* --help, --version and usage errors, without a transport; every rank has the same command line, so one speaks. */
-static int answer(const launch_options *options, lucid_status status) {
-    if (rank_hint()) return exit_code(status);
-    if (status) return fail(status);
+/* --help and --version. */
+static int answer(const launch_options *options) {
+    if (rank_hint()) return 0;
     if (options->help)
         launch_options_help(stdout, options);
     else
@@ -99,7 +100,8 @@ int main(int argc, char **argv) {
     launch_options options;
     lucid_status status = launch_options_parse(&options, argc, argv);
     if (!status && !options.help && !options.version) status = check_alone(&options);
-    if (status || options.help || options.version) return answer(&options, status);
+    if (status) return fail(status);
+    if (options.help || options.version) return answer(&options);
 
     lucid_comm *comm;
     int channels = options.channels > CHANNELS_MIN ? (int)options.channels : CHANNELS_MIN;

@@ -80,10 +80,32 @@ failures() {
     [[ ! -e out3.safetensors ]] || complain "a failed run left output"
 }
 
-# A job that is told to stop leaves no partial output.
+# A NaN that only the last rank reads, since rank 0 owns the other tiles: rank 0 says what and where.
+bad_value() {
+    local header
+    succeed make --random 100 --heads 1 --head-dim 8 --output nan.safetensors
+    header=$(head -c 8 nan.safetensors | od -An -tu8 | tr -d ' ')
+    put nan.safetensors $((8 + header + 4 * (70 * 8 + 3))) '\x00\x00\xc0\x7f' # k[0,0,70,3]: k comes first in the file
+    on_ranks 2 attend --input nan.safetensors --output out4.safetensors --tile 64 --layout contiguous
+    expect "exit code of a NaN on two ranks" $? 1
+    expect "line about a NaN on two ranks" "$(grep '^lucid: ' stderr.txt)" \
+        "lucid: nan.safetensors: rank 1: tensor 'k' is not finite at (batch 0, head 0, token 70, column 3)"
+    ! ls out4.safetensors* 2>/dev/null || complain "a failed run left output"
+}
+
+# A job that is told to stop, half way through, leaves no partial output.
 interrupted() {
-    timeout -k 5 -s TERM 1 "$lucid" attend --random 256K --heads 8 --output stopped.safetensors >stdout.txt 2>stderr.txt
-    expect "exit code of a stopped run" $? 124
+    local pid i
+    "$lucid" attend --random 256K --heads 8 --output stopped.safetensors >stdout.txt 2>stderr.txt &
+    pid=$!
+    for ((i = 0; i < 200; i++)); do
+        compgen -G 'stopped.safetensors.tmp.*' >/dev/null && break
+        sleep 0.1
+    done
+    compgen -G 'stopped.safetensors.tmp.*' >/dev/null || complain "the output was never begun"
+    kill -TERM $pid
+    wait $pid
+    expect "exit code of a stopped run" $? 143
     ! ls stopped.safetensors* 2>/dev/null || complain "a stopped run left a file"
 }
 
@@ -93,5 +115,6 @@ dtypes
 reports
 plans
 failures
+bad_value
 interrupted
 finish
