@@ -302,12 +302,6 @@ static bool known_elsewhere(const char *name, size_t n) {
     return false;
 }
 
-lucid_status launch_options_set(launch_options *options, const char *name, const char *value) {
-    const option *o = option_find(name, strlen(name), options->command);
-    if (!o) return lucid_fail(LUCID_ERR_USAGE, "no option --%s", name);
-    return option_set(o, options, value);
-}
-
 static lucid_status set_defaults(launch_options *options) {
     for (const option *o = table; o < table + N_OPTIONS; o++)
         if (o->initial && applies(o, options->command)) LUCID_TRY(option_set(o, options, o->initial));

@@ -46,9 +46,6 @@ void launch_options_help(FILE *stream, const launch_options *options);
 typedef void (*launch_option_visitor)(void *context, const char *name, const char *value);
 void launch_options_visit(const launch_options *options, launch_option_visitor visit, void *context);
 
-/* Sets one option by name from text, as the command line would. Errors: USAGE. */
-lucid_status launch_options_set(launch_options *options, const char *name, const char *value);
-
 /* An integer with an optional suffix, the whole of text, in min..max. Errors: USAGE naming `what`. */
 lucid_status launch_parse_integer(int64_t *number, const char *what, const char *text, int64_t min, int64_t max);
 
