@@ -14,13 +14,14 @@
 #include <string.h>
 #include <time.h>
 
-enum { REQUESTS_PER_CHANNEL = 8 };
+/* What is in flight on a channel, counted apart: sends must not use up each other's requests, see schedule.h. */
+enum { RECEIVES, SENDS_UP, SENDS_DOWN, N_FLIGHTS };
+enum { REQUESTS_PER_FLIGHT = 8, REQUESTS_PER_CHANNEL = N_FLIGHTS * REQUESTS_PER_FLIGHT };
 
 typedef struct {
     lucid_request *request; /* NULL: free */
     lucid_transfer transfer;
-    bool is_send;
-    double posted;
+    int flight;
 } pending;
 
 struct lucid_worker {
@@ -36,8 +37,8 @@ struct lucid_worker {
 typedef struct {
     lucid_attention *a;
     omp_lock_t lock;
-    pending *pending;  /* (channels, REQUESTS_PER_CHANNEL) */
-    int *n_pending[2]; /* [is_send] (channels) requests in flight */
+    pending *pending;            /* (channels, REQUESTS_PER_CHANNEL) */
+    int (*n_pending)[N_FLIGHTS]; /* (channels) requests in flight */
     lucid_status status;
     bool finished;
     double start, last_progress, last_report;
@@ -139,21 +140,21 @@ static size_t message_bytes(const lucid_attention *a, const lucid_channel *c, in
 }
 
 static pending *free_pending(engine *e, int channel) {
-    pending *p = e->pending + (size_t)channel * 2 * REQUESTS_PER_CHANNEL;
+    pending *p = e->pending + (size_t)channel * REQUESTS_PER_CHANNEL;
     while (p->request) p++;
     return p;
 }
 
-static lucid_status post(engine *e, int channel, const lucid_transfer *transfer, bool is_send) {
+static lucid_status post(engine *e, int channel, const lucid_transfer *transfer, int flight) {
     lucid_attention *a = e->a;
     lucid_channel *c = &a->channels[channel];
     pending *p = free_pending(e, channel);
     float *tile = tile_address(c, transfer->tile, transfer->slot);
     size_t bytes = message_bytes(a, c, transfer->tile);
-    *p = (pending){.transfer = *transfer, .is_send = is_send, .posted = lucid_clock()};
-    e->n_pending[is_send][channel]++;
+    *p = (pending){.transfer = *transfer, .flight = flight};
+    e->n_pending[channel][flight]++;
     int link = 2 * channel + transfer->link; /* the transport's channel */
-    if (!is_send) return lucid_comm_post_recv(a->comm, link, transfer->peer, tile, bytes, &p->request);
+    if (flight == RECEIVES) return lucid_comm_post_recv(a->comm, link, transfer->peer, tile, bytes, &p->request);
     a->result.bytes_sent += (double)bytes;
     a->result.messages_sent++;
     return lucid_comm_post_send(a->comm, link, transfer->peer, tile, bytes, &p->request);
@@ -161,18 +162,21 @@ static lucid_status post(engine *e, int channel, const lucid_transfer *transfer,
 
 static lucid_status post_all(engine *e, int channel) {
     lucid_schedule *s = e->a->channels[channel].schedule;
+    const int *n_pending = e->n_pending[channel];
     lucid_transfer transfer;
-    while (e->n_pending[0][channel] < REQUESTS_PER_CHANNEL && lucid_schedule_claim(s, &transfer))
-        LUCID_TRY(post(e, channel, &transfer, false));
-    while (e->n_pending[1][channel] < REQUESTS_PER_CHANNEL && lucid_schedule_send(s, &transfer))
-        LUCID_TRY(post(e, channel, &transfer, true));
+    while (n_pending[RECEIVES] < REQUESTS_PER_FLIGHT && lucid_schedule_claim(s, &transfer))
+        LUCID_TRY(post(e, channel, &transfer, RECEIVES));
+    for (int link = 0; link < 2; link++)
+        while (n_pending[SENDS_UP + link] < REQUESTS_PER_FLIGHT && lucid_schedule_send(s, link, &transfer))
+            LUCID_TRY(post(e, channel, &transfer, SENDS_UP + link));
     return LUCID_OK;
 }
 
-static lucid_status test_all(engine *e, int channel, int thread) {
+static lucid_status test_all(engine *e, int channel) {
     lucid_schedule *s = e->a->channels[channel].schedule;
-    pending *p = e->pending + (size_t)channel * 2 * REQUESTS_PER_CHANNEL;
-    int left = e->n_pending[0][channel] + e->n_pending[1][channel];
+    pending *p = e->pending + (size_t)channel * REQUESTS_PER_CHANNEL;
+    int *n_pending = e->n_pending[channel];
+    int left = n_pending[RECEIVES] + n_pending[SENDS_UP] + n_pending[SENDS_DOWN];
     for (; left; p++) {
         if (!p->request) continue;
         left--;
@@ -180,10 +184,9 @@ static lucid_status test_all(engine *e, int channel, int thread) {
         LUCID_TRY(lucid_comm_test(e->a->comm, p->request, &done));
         if (!done) continue;
         p->request = NULL;
-        e->n_pending[p->is_send][channel]--;
-        (p->is_send ? lucid_schedule_sent : lucid_schedule_received)(s, &p->transfer);
+        n_pending[p->flight]--;
+        (p->flight == RECEIVES ? lucid_schedule_received : lucid_schedule_sent)(s, &p->transfer);
         e->last_progress = lucid_clock();
-        (void)thread;
     }
     return LUCID_OK;
 }
@@ -192,7 +195,7 @@ static lucid_status progress(engine *e, int thread) {
     if (e->a->comm->world_size == 1) return LUCID_OK;
     double begin = lucid_clock();
     for (int c = 0; c < e->a->plan.channels; c++) {
-        LUCID_TRY(test_all(e, c, thread));
+        LUCID_TRY(test_all(e, c));
         LUCID_TRY(post_all(e, c));
     }
     e->a->workers[thread].phase[LUCID_PHASE_COMM] += lucid_clock() - begin;
@@ -424,18 +427,17 @@ static lucid_status run_threads(engine *e) {
 lucid_status lucid_attention_run(lucid_attention *a) {
     int channels = a->plan.channels;
     engine e = {.a = a};
-    e.pending = calloc((size_t)channels * 2 * REQUESTS_PER_CHANNEL, sizeof *e.pending);
-    e.n_pending[0] = calloc(2 * (size_t)channels, sizeof(int));
-    e.n_pending[1] = e.n_pending[0] + channels;
+    e.pending = calloc((size_t)channels * REQUESTS_PER_CHANNEL, sizeof *e.pending);
+    e.n_pending = calloc((size_t)channels, sizeof *e.n_pending);
     lucid_status status =
-        !e.pending || !e.n_pending[0] ? lucid_fail(LUCID_ERR_MEMORY, "no memory for requests") : LUCID_OK;
+        !e.pending || !e.n_pending ? lucid_fail(LUCID_ERR_MEMORY, "no memory for requests") : LUCID_OK;
     status = lucid_comm_agree(a->comm, status);
     if (!status) status = run_threads(&e);
     if (!status) status = collect_events(a);
     /* Peers still wait for this rank's tiles: there is no way to agree any more. */
     if (status) lucid_comm_abort(a->comm);
     free(e.pending);
-    free(e.n_pending[0]);
+    free(e.n_pending);
     a->ran = !status;
     return status;
 }

@@ -233,20 +233,16 @@ static int send_slot(const lucid_schedule *s, int position) {
     return s->slot_of[position] >= 0 ? s->slot_of[position] : -2;
 }
 
-bool lucid_schedule_send(lucid_schedule *s, lucid_transfer *transfer) {
-    int world_size = s->config.layout.world_size;
-    for (int link = 0; link < 2; link++) {
-        int direction = link == 0 ? 1 : -1, position = s->count->next_send[link];
-        if (position >= s->n_positions) continue;
-        int slot = send_slot(s, position);
-        if (slot == -2) continue;
-        s->count->next_send[link] = next_send(s, position + 1, direction);
-        s->count->sends_in_flight++;
-        int peer = (s->config.rank + direction + world_size) % world_size;
-        *transfer = (lucid_transfer){position, tile_at(s, position), peer, link, slot};
-        return true;
-    }
-    return false;
+bool lucid_schedule_send(lucid_schedule *s, int link, lucid_transfer *transfer) {
+    int direction = link == 0 ? 1 : -1, position = s->count->next_send[link], world_size = s->config.layout.world_size;
+    if (position >= s->n_positions) return false;
+    int slot = send_slot(s, position);
+    if (slot == -2) return false;
+    s->count->next_send[link] = next_send(s, position + 1, direction);
+    s->count->sends_in_flight++;
+    int peer = (s->config.rank + direction + world_size) % world_size;
+    *transfer = (lucid_transfer){position, tile_at(s, position), peer, link, slot};
+    return true;
 }
 
 void lucid_schedule_sent(lucid_schedule *s, const lucid_transfer *transfer) {

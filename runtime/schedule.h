@@ -90,8 +90,9 @@ void lucid_schedule_received(lucid_schedule *schedule, const lucid_transfer *tra
 /* The slot where a remote tile can be read, or -1. It stays there while a piece that reads it is not done. */
 int lucid_schedule_slot(const lucid_schedule *schedule, int tile);
 
-/* The next tile that can leave: the caller posts its send. */
-bool lucid_schedule_send(lucid_schedule *schedule, lucid_transfer *transfer);
+/* The next tile that can leave on the link: the caller posts its send. A caller that bounds its sends in flight bounds
+ * them per link: one link's may be waiting for tiles that the other has yet to bring. */
+bool lucid_schedule_send(lucid_schedule *schedule, int link, lucid_transfer *transfer);
 void lucid_schedule_sent(lucid_schedule *schedule, const lucid_transfer *transfer);
 
 /* All rows finished, all sends completed. */

@@ -101,6 +101,10 @@ int main(int argc, char **argv) {
                              .value_dim = 3,
                              .attention = LUCID_ATTENTION_SOFTMAX},
             KEYS_NORMAL);
+    /* More tiles a rank than requests, so that sends wait for each other. */
+    lucid_problem long_runs = {
+        .seqlen = 4160, .batch = 1, .n_heads = 1, .n_kv_heads = 1, .head_dim = 8, .value_dim = 16};
+    if (comm->world_size <= 3) run_all(&long_runs, KEYS_CLUSTERED);
     run_all(&(lucid_problem){.seqlen = 1, .batch = 1, .n_heads = 1, .n_kv_heads = 1, .head_dim = 1, .value_dim = 1},
             KEYS_NORMAL);
     run_all(&(lucid_problem){.seqlen = 3, .batch = 1, .n_heads = 1, .n_kv_heads = 1, .head_dim = 5, .value_dim = 4},

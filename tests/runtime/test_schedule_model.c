@@ -4,13 +4,13 @@
  * progress per rank. Transitions: a rank begins the piece its schedule names; it ends it; the oldest send and the
  * oldest receive posted on a link meet. Posting receives and sends is done at once after each transition, as the
  * runtime does. With `buffered`, a send completes when it is posted (an eager message), else when it meets its receive
- * (rendezvous).
+ * (rendezvous). `limit` bounds what is in flight, receives of a channel and sends of a link, as the engine does.
  *
  * Checked in every state reached: a link delivers the position that its receiver claimed; a source still holds the tile
  * that is read from it, at the begin and at the end of a piece and when a send meets its receive; rows apply key tiles
  * in ascending order without a gap; when nothing can happen any more, every rank has finished.
  *
- * States are kept as 64-bit hashes. Usage: test_schedule_model [max_ranks max_tiles]; exit 1 at the first violation.
+ * States are kept as 64-bit hashes. Usage: test_schedule_model [quick|all]; exit 1 at the first violation.
  */
 #include "runtime/schedule.h"
 
@@ -18,55 +18,74 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_RANKS = 4, MAX_CHANNELS = 2, MAX_SLOTS = 2, MAX_QUEUE = 20, MAX_TILES = 8 };
+enum { MAX_RANKS = 4, MAX_CHANNELS = 2, MAX_SLOTS = 3, MAX_TILES = 8, MAX_QUEUE = 2 * MAX_TILES };
 
 typedef struct {
     lucid_schedule_config schedule; /* rank is filled in */
     int n_channels;
     bool buffered, atomic, lazy;
+    int limit;
 } model;
 
-/* Transfers posted on one side of a link and not yet met. */
+/* Transfers posted on one side of a link and not yet met; small, since states are copied at every step. */
 typedef struct {
-    int n;
-    lucid_transfer queue[MAX_QUEUE];
+    signed char n;
+    struct {
+        signed char position, slot;
+    } queue[MAX_QUEUE];
 } posted;
 
-/* Everything of a world but the schedules' own states, which follow it in one buffer. */
+/* A rank's side of one channel, but for its schedule's own state. */
 typedef struct {
-    posted sends[MAX_CHANNELS][MAX_RANKS][2], receives[MAX_CHANNELS][MAX_RANKS][2]; /* [direction of travel] */
-    int content[MAX_CHANNELS][MAX_RANKS][MAX_SLOTS]; /* position in each slot, -1: none */
-    bool working[MAX_RANKS];
-    int channel[MAX_RANKS];
-    lucid_piece piece[MAX_RANKS];
-} world;
+    posted sends[2], receives[2];   /* [link] */
+    signed char content[MAX_SLOTS]; /* position in each slot, -1: none */
+    uint64_t hash;                  /* of all this and the schedule's state */
+} node;
+
+/* What a rank is doing. */
+typedef struct {
+    bool working;
+    int channel;
+    lucid_piece piece;
+} job;
 
 static model current;
 static lucid_schedule *schedules[MAX_CHANNELS][MAX_RANKS];
-static world live;
+static node nodes[MAX_CHANNELS][MAX_RANKS];
+static job jobs[MAX_RANKS];
 static uint64_t *visited;
 static size_t visited_capacity, n_visited;
 
 static void violation(const char *what, int rank, int channel, int position) {
     const lucid_schedule_config *c = &current.schedule;
-    printf("violation: %s (rank %d, channel %d, position %d; %s, %d ranks, %d tiles, window %d, %d channels%s%s%s%s)\n",
+    printf("violation: %s (rank %d, channel %d, position %d; %s, %d ranks, %d tiles, window %d, %d channels, "
+           "limit %d%s%s%s%s)\n",
            what, rank, channel, position, lucid_layout_name(c->layout.kind), c->layout.world_size, c->layout.n_tiles,
-           c->window, current.n_channels, c->solve ? " solve" : "", c->fused ? " fused" : "",
+           c->window, current.n_channels, current.limit, c->solve ? " solve" : "", c->fused ? " fused" : "",
            c->second_round ? " second-round" : "", current.buffered ? " buffered" : "");
     exit(1);
 }
 
 /* --- a rank's side of the world --- */
 
-static void push(posted *p, const lucid_transfer *transfer) {
-    if (p->n == MAX_QUEUE) violation("too many transfers posted", -1, -1, transfer->position);
-    p->queue[p->n++] = *transfer;
+static int neighbour(int rank, int link) {
+    int world_size = current.schedule.layout.world_size;
+    return (rank + (link == 0 ? 1 : -1) + world_size) % world_size;
+}
+
+/* A send goes to the link's next rank, a receive comes from the one before. */
+static void push(posted *p, const lucid_transfer *transfer, int rank, bool is_send) {
+    int peer = neighbour(rank, is_send ? transfer->link : 1 - transfer->link);
+    if (transfer->peer != peer || transfer->tile != transfer->position % current.schedule.layout.n_tiles)
+        violation("a transfer that contradicts itself", rank, -1, transfer->position);
+    if (p->n == MAX_QUEUE) violation("too many transfers posted", rank, -1, transfer->position);
+    p->queue[p->n].position = (signed char)transfer->position;
+    p->queue[p->n++].slot = (signed char)transfer->slot;
 }
 
 static lucid_transfer pop(posted *p) {
-    lucid_transfer transfer = p->queue[0];
-    memmove(p->queue, p->queue + 1, --p->n * sizeof *p->queue);
-    memset(p->queue + p->n, 0, sizeof *p->queue);
+    lucid_transfer transfer = {.position = p->queue[0].position, .slot = p->queue[0].slot};
+    memmove(p->queue, p->queue + 1, (size_t)--p->n * sizeof *p->queue);
     return transfer;
 }
 
@@ -74,24 +93,30 @@ static void check_source(int rank, int channel, int slot, int position) {
     const lucid_schedule *s = schedules[channel][rank];
     int tile = position % s->n_tiles;
     if (slot < 0 ? s->row_of[tile] < 0 || s->update_next[s->row_of[tile]] <= tile
-                 : live.content[channel][rank][slot] != position)
+                 : nodes[channel][rank].content[slot] != position)
         violation("a tile is sent that is not there", rank, channel, position);
 }
 
 static bool post_receive(int rank, int channel) {
     lucid_transfer transfer;
+    node *at = &nodes[channel][rank];
+    if (current.limit && at->receives[0].n + at->receives[1].n >= current.limit) return false;
     if (!lucid_schedule_claim(schedules[channel][rank], &transfer)) return false;
-    live.content[channel][rank][transfer.slot] = -1;
-    push(&live.receives[channel][rank][transfer.link], &transfer);
+    if (transfer.slot < 0 || transfer.slot >= current.schedule.window)
+        violation("a slot beyond the window", rank, channel, transfer.position);
+    at->content[transfer.slot] = -1;
+    push(&at->receives[transfer.link], &transfer, rank, false);
     return true;
 }
 
-static bool post_send(int rank, int channel) {
+static bool post_send(int rank, int channel, int link) {
     lucid_transfer transfer;
     lucid_schedule *s = schedules[channel][rank];
-    if (!lucid_schedule_send(s, &transfer)) return false;
+    node *at = &nodes[channel][rank];
+    if (current.limit && at->sends[link].n >= current.limit) return false;
+    if (!lucid_schedule_send(s, link, &transfer)) return false;
     check_source(rank, channel, transfer.slot, transfer.position);
-    push(&live.sends[channel][rank][transfer.link], &transfer);
+    push(&at->sends[link], &transfer, rank, true);
     if (current.buffered) lucid_schedule_sent(s, &transfer);
     return true;
 }
@@ -100,7 +125,7 @@ static bool post_send(int rank, int channel) {
 static void settle(int rank) {
     if (current.lazy) return;
     for (int c = 0; c < current.n_channels; c++)
-        while (post_receive(rank, c) || post_send(rank, c)) continue;
+        while (post_receive(rank, c) || post_send(rank, c, 0) || post_send(rank, c, 1)) continue;
 }
 
 /* The key tiles that a piece reads must lie where the schedule says. */
@@ -113,14 +138,13 @@ static void check_piece(int rank, int channel, const lucid_piece *piece) {
         if (piece->kind == LUCID_PIECE_SOLVE) continue;
         int row = s->row_of[tile], slot = lucid_schedule_slot(s, tile);
         bool there = row >= 0 ? s->update_next[row] > tile
-                              : slot >= 0 && live.content[channel][rank][slot] >= 0 &&
-                                    live.content[channel][rank][slot] % s->n_tiles == tile;
+                              : slot >= 0 && nodes[channel][rank].content[slot] >= 0 &&
+                                    nodes[channel][rank].content[slot] % s->n_tiles == tile;
         if (!there) violation("work on a tile that is not there", rank, channel, tile);
     }
 }
 
 static bool begin_work(int rank) {
-    if (live.working[rank]) return false;
     lucid_piece piece;
     for (int queue = LUCID_QUEUE_CHAIN; queue <= LUCID_QUEUE_BULK; queue++)
         for (int c = 0; c < current.n_channels; c++) {
@@ -130,33 +154,29 @@ static bool begin_work(int rank) {
             if (cursor != piece.first || piece.last <= piece.first)
                 violation("a gap in a row's order", rank, c, piece.first);
             check_piece(rank, c, &piece);
-            live.working[rank] = true;
-            live.channel[rank] = c;
-            live.piece[rank] = piece;
+            jobs[rank] = (job){true, c, piece};
             return true;
         }
     return false;
 }
 
 static void end_work(int rank) {
-    check_piece(rank, live.channel[rank], &live.piece[rank]);
-    lucid_schedule_done(schedules[live.channel[rank]][rank], &live.piece[rank]);
-    live.working[rank] = false;
-    memset(&live.piece[rank], 0, sizeof live.piece[rank]);
-    live.channel[rank] = 0;
+    int channel = jobs[rank].channel;
+    check_piece(rank, channel, &jobs[rank].piece);
+    lucid_schedule_done(schedules[channel][rank], &jobs[rank].piece);
+    jobs[rank].working = false;
     settle(rank);
 }
 
-static bool deliver(int channel, int rank, int direction) {
-    int world_size = current.schedule.layout.world_size;
-    int peer = (rank + (direction == 0 ? 1 : -1) + world_size) % world_size;
-    posted *sends = &live.sends[channel][rank][direction], *receives = &live.receives[channel][peer][direction];
+static bool deliver(int channel, int rank, int link) {
+    int peer = neighbour(rank, link);
+    posted *sends = &nodes[channel][rank].sends[link], *receives = &nodes[channel][peer].receives[link];
     if (!sends->n || !receives->n) return false;
     lucid_transfer sent = pop(sends), received = pop(receives);
-    if (sent.position != received.position || sent.peer != peer || received.peer != rank)
+    if (sent.position != received.position)
         violation("a message meets the wrong receive", peer, channel, received.position);
     if (!current.buffered) check_source(rank, channel, sent.slot, sent.position);
-    live.content[channel][peer][received.slot] = received.position;
+    nodes[channel][peer].content[received.slot] = (signed char)received.position;
     lucid_schedule_received(schedules[channel][peer], &received);
     if (!current.buffered) lucid_schedule_sent(schedules[channel][rank], &sent);
     settle(rank);
@@ -166,21 +186,33 @@ static bool deliver(int channel, int rank, int direction) {
 
 /* --- states --- */
 
+/* Ranks that a transition touched, as bits: only they are restored and hashed again. */
+typedef unsigned rank_set;
+#define ALL_RANKS ((1u << MAX_RANKS) - 1)
+
 static size_t state_bytes(void) {
-    size_t bytes = sizeof live;
+    size_t bytes = sizeof jobs;
     for (int c = 0; c < current.n_channels; c++)
-        for (int r = 0; r < current.schedule.layout.world_size; r++) bytes += schedules[c][r]->n_state * sizeof(int);
+        for (int r = 0; r < current.schedule.layout.world_size; r++)
+            bytes += sizeof nodes[c][r] + (size_t)schedules[c][r]->n_state * sizeof(int);
     return bytes;
 }
 
-static void copy_state(char *buffer, bool save) {
-    for (int c = -1; c < current.n_channels; c++)
+static char *copy_part(char *buffer, void *part, size_t bytes, bool save) {
+    memcpy(save ? buffer : part, save ? part : buffer, bytes);
+    return buffer + bytes;
+}
+
+static void copy_state(char *buffer, rank_set ranks, bool save) {
+    buffer = copy_part(buffer, jobs, sizeof jobs, save);
+    for (int c = 0; c < current.n_channels; c++)
         for (int r = 0; r < current.schedule.layout.world_size; r++) {
-            if (c < 0 && r > 0) break;
-            void *part = c < 0 ? (void *)&live : schedules[c][r]->state;
-            size_t bytes = c < 0 ? sizeof live : schedules[c][r]->n_state * sizeof(int);
-            memcpy(save ? buffer : part, save ? part : buffer, bytes);
-            buffer += bytes;
+            size_t bytes = (size_t)schedules[c][r]->n_state * sizeof(int);
+            if (ranks >> r & 1) {
+                copy_part(buffer, &nodes[c][r], sizeof nodes[c][r], save);
+                copy_part(buffer + sizeof nodes[c][r], schedules[c][r]->state, bytes, save);
+            }
+            buffer += sizeof nodes[c][r] + bytes;
         }
 }
 
@@ -196,18 +228,28 @@ static uint64_t mix(uint64_t hash, const void *data, size_t bytes) {
     return hash;
 }
 
-/* Queues are short, so only their live parts enter the hash. */
-static uint64_t hash_state(void) {
-    uint64_t hash = 1;
-    for (int c = 0; c < current.n_channels; c++)
-        for (int r = 0; r < current.schedule.layout.world_size; r++) {
-            hash = mix(hash, schedules[c][r]->state, schedules[c][r]->n_state * sizeof(int));
-            for (int d = 0; d < 2; d++) {
-                hash = mix(hash, live.sends[c][r][d].queue, live.sends[c][r][d].n * sizeof(lucid_transfer));
-                hash = mix(hash, &live.receives[c][r][d].n, sizeof(int));
-            }
+/* Receives follow from the schedule's state and their number, and so does the piece of a rank at work. */
+static uint64_t hash_node(int channel, int rank) {
+    const node *at = &nodes[channel][rank];
+    const lucid_schedule *s = schedules[channel][rank];
+    uint64_t counts = 0;
+    memcpy(&counts, (const signed char[]){at->sends[0].n, at->sends[1].n, at->receives[0].n, at->receives[1].n}, 4);
+    uint64_t hash = mix(counts, s->state, (size_t)s->n_state * sizeof(int));
+    for (int link = 0; link < 2; link++)
+        hash = mix(hash, at->sends[link].queue, (size_t)at->sends[link].n * sizeof *at->sends[link].queue);
+    return hash;
+}
+
+static uint64_t hash_state(rank_set touched) {
+    uint64_t hash = 0;
+    for (int r = 0; r < current.schedule.layout.world_size; r++) {
+        for (int c = 0; c < current.n_channels; c++) {
+            if (touched >> r & 1) nodes[c][r].hash = hash_node(c, r);
+            hash = mix(hash, &nodes[c][r].hash, sizeof nodes[c][r].hash);
         }
-    return mix(hash, live.working, sizeof live.working) | 1;
+        hash = 2 * hash + jobs[r].working;
+    }
+    return mix(1, &hash, sizeof hash) | 1;
 }
 
 static void insert(uint64_t hash) {
@@ -241,43 +283,34 @@ static void check_end(void) {
                 violation("deadlock", r, c, lucid_schedule_awaited(schedules[c][r]));
 }
 
-/* Transition n of the live world; false when it is not enabled. */
-static bool step(int n) {
+/* Transition n; the ranks that it touched, none when it is not enabled. */
+static rank_set step(int n) {
     int world_size = current.schedule.layout.world_size;
     if (n < world_size) {
-        if (live.working[n]) {
-            end_work(n);
-            return true;
-        }
-        if (!begin_work(n)) return false;
-        if (current.atomic) end_work(n);
-        return true;
+        bool ends = jobs[n].working;
+        if (!ends && !begin_work(n)) return 0;
+        if (ends || current.atomic) end_work(n);
+        return 1u << n;
     }
     n -= world_size;
-    int channel = n / (4 * world_size), rank = n / 4 % world_size;
-    switch (n % 4) {
-    case 0:
-        return deliver(channel, rank, 0);
-    case 1:
-        return deliver(channel, rank, 1);
-    case 2:
-        return current.lazy && post_receive(rank, channel);
-    default:
-        return current.lazy && post_send(rank, channel);
-    }
+    int channel = n / (5 * world_size), rank = n / 5 % world_size, action = n % 5;
+    if (action < 2) return deliver(channel, rank, action) ? 1u << rank | 1u << neighbour(rank, action) : 0;
+    if (!current.lazy) return 0;
+    bool posts = action == 2 ? post_receive(rank, channel) : post_send(rank, channel, action - 3);
+    return posts ? 1u << rank : 0;
 }
 
 static void explore(void) {
-    int n_steps = current.schedule.layout.world_size * (1 + 4 * current.n_channels);
-    size_t bytes = state_bytes();
-    char *here = malloc(bytes);
+    int n_steps = current.schedule.layout.world_size * (1 + 5 * current.n_channels);
+    char *here = malloc(state_bytes());
     bool any = false;
-    copy_state(here, true);
+    copy_state(here, ALL_RANKS, true);
     for (int n = 0; n < n_steps; n++) {
-        if (!step(n)) continue;
+        rank_set touched = step(n);
+        if (!touched) continue;
         any = true;
-        if (visit(hash_state())) explore();
-        copy_state(here, false);
+        if (visit(hash_state(touched))) explore();
+        copy_state(here, touched, false);
     }
     if (!any) check_end();
     free(here);
@@ -285,7 +318,8 @@ static void explore(void) {
 
 static size_t check_model(const model *m) {
     current = *m;
-    memset(&live, 0, sizeof live);
+    memset(nodes, 0, sizeof nodes);
+    memset(jobs, 0, sizeof jobs);
     visited_capacity = 1 << 12;
     visited = calloc(visited_capacity, sizeof *visited);
     n_visited = 0;
@@ -294,9 +328,10 @@ static size_t check_model(const model *m) {
             lucid_schedule_config config = m->schedule;
             config.rank = r;
             if (lucid_schedule_create(&schedules[c][r], &config)) exit(2);
-            memset(live.content[c][r], -1, sizeof live.content[c][r]);
+            memset(nodes[c][r].content, -1, sizeof nodes[c][r].content);
         }
     for (int r = 0; r < m->schedule.layout.world_size; r++) settle(r);
+    hash_state(ALL_RANKS);
     explore();
     for (int c = 0; c < m->n_channels; c++)
         for (int r = 0; r < m->schedule.layout.world_size; r++) lucid_schedule_destroy(schedules[c][r]);
@@ -305,8 +340,9 @@ static size_t check_model(const model *m) {
 }
 
 typedef struct {
-    int max_ranks, max_tiles, n_channels;
+    int max_ranks, max_tiles, max_window, n_channels;
     bool buffered, atomic, lazy;
+    int limit;
 } sweep;
 
 static size_t check_sweep(const sweep *w) {
@@ -318,7 +354,7 @@ static size_t check_sweep(const sweep *w) {
         for (int kind = LUCID_LAYOUT_CONTIGUOUS; kind <= LUCID_LAYOUT_CYCLIC; kind++)
             for (int world_size = 2; world_size <= w->max_ranks; world_size++)
                 for (int n_tiles = 1; n_tiles <= w->max_tiles; n_tiles++)
-                    for (int window = 1; window <= MAX_SLOTS; window++) {
+                    for (int window = 1; window <= w->max_window; window++) {
                         model m = {.schedule = {.layout = {(lucid_layout_kind)kind, world_size, n_tiles},
                                                 .solve = schemes[scheme].solve,
                                                 .fused = schemes[scheme].fused,
@@ -328,11 +364,13 @@ static size_t check_sweep(const sweep *w) {
                                    .n_channels = w->n_channels,
                                    .buffered = w->buffered,
                                    .atomic = w->atomic,
-                                   .lazy = w->lazy};
+                                   .lazy = w->lazy,
+                                   .limit = w->limit};
                         total += check_model(&m);
                     }
-    printf("%d ranks, %d tiles, %d channels%s%s%s: %zu states\n", w->max_ranks, w->max_tiles, w->n_channels,
-           w->buffered ? ", buffered" : "", w->atomic ? ", atomic" : "", w->lazy ? ", lazy" : "", total);
+    printf("%d ranks, %d tiles, window %d, %d channels, limit %d%s%s%s: %zu states\n", w->max_ranks, w->max_tiles,
+           w->max_window, w->n_channels, w->limit, w->buffered ? ", buffered" : "", w->atomic ? ", atomic" : "",
+           w->lazy ? ", lazy" : "", total);
     fflush(stdout);
     return total;
 }
@@ -340,18 +378,19 @@ static size_t check_sweep(const sweep *w) {
 /* `quick` leaves out the largest sweeps, for builds that are slow. */
 int main(int argc, char **argv) {
     static const sweep sweeps[] = {
-        {3, 5, 1, false, false, false},
-        {3, 5, 1, true, false, false},
-        {3, 4, 1, false, true, true},
-        {2, 4, 2, false, true, false},
+        {3, 5, 2, 1, .limit = 0},
+        {3, 5, 2, 1, .buffered = true},
+        {3, 4, 2, 1, .atomic = true, .lazy = true},
+        {2, 4, 2, 2, .atomic = true},
+        {3, 6, 3, 1, .atomic = true, .limit = 1},
         /* the largest */
-        {4, 8, 1, false, true, false},
-        {4, 8, 1, true, true, false},
-        {4, 6, 1, false, false, false},
-        {3, 6, 1, false, true, true},
-        {3, 4, 2, false, true, false},
+        {4, 8, 2, 1, .atomic = true},
+        {4, 8, 2, 1, .buffered = true, .atomic = true},
+        {4, 6, 2, 1, .limit = 0},
+        {3, 6, 2, 1, .atomic = true, .lazy = true},
+        {3, 4, 2, 2, .atomic = true},
     };
-    size_t n = argc > 1 && !strcmp(argv[1], "quick") ? 4 : sizeof sweeps / sizeof *sweeps;
+    size_t n = argc > 1 && !strcmp(argv[1], "quick") ? 5 : sizeof sweeps / sizeof *sweeps;
     for (size_t i = 0; i < n; i++) check_sweep(&sweeps[i]);
     printf("no violation\n");
     return 0;
