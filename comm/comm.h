@@ -1,8 +1,8 @@
 /* Moving bytes between ranks: one small transport interface, chosen by walking a table.
  *
  * Point to point follows the ordered-channel contract: between two ranks, the n-th send posted on a channel matches the
- * n-th receive posted on it, by order alone - no tags, no probing, no cancelling - so that NCCL streams fit behind it as
- * well as MPI. Collectives are for set-up and results; each is bounded by the deadline.
+ * n-th receive posted on it, by order alone - no tags, no probing, no cancelling - so that NCCL streams fit behind it
+ * as well as MPI. Collectives are for set-up and results; each is bounded by the deadline.
  *
  * Ownership: the caller owns message buffers and keeps them unchanged until test() reports the request done. The
  * transport owns requests. Calls on one communicator must not run concurrently; the caller holds its own lock.
@@ -35,9 +35,9 @@ lucid_status lucid_fail(lucid_status status, const char *format, ...) __attribut
 /* The recorded line, or "" when nothing failed. */
 const char *lucid_failure(void);
 
-#define LUCID_TRY(call)                                 \
-    do {                                                \
-        lucid_status lucid_try_status_ = (call);        \
+#define LUCID_TRY(call)                                  \
+    do {                                                 \
+        lucid_status lucid_try_status_ = (call);         \
         if (lucid_try_status_) return lucid_try_status_; \
     } while (0)
 
@@ -62,33 +62,35 @@ typedef struct lucid_comm_options {
 /* A backend. Optional entries are NULL. All functions are called by lucid_comm_* below, never directly. */
 typedef struct lucid_transport {
     const char *name;
-    bool (*available)(void);                         /* can this process use it? */
-    lucid_status (*open)(lucid_comm *comm);          /* Collective. Sets rank, world_size, local_*, impl. */
-    void (*close)(lucid_comm *comm);                 /* Collective. */
+    bool (*available)(void);                /* can this process use it? */
+    lucid_status (*open)(lucid_comm *comm); /* Collective. Sets rank, world_size, local_*, impl. */
+    void (*close)(lucid_comm *comm);        /* Collective. */
     lucid_status (*post_send)(lucid_comm *comm, int channel, int peer, const void *buffer, size_t bytes,
                               lucid_request **request);
     lucid_status (*post_recv)(lucid_comm *comm, int channel, int peer, void *buffer, size_t bytes,
                               lucid_request **request);
     lucid_status (*test)(lucid_comm *comm, lucid_request *request, bool *done); /* done frees the request */
-    lucid_status (*event)(lucid_comm *comm, lucid_request *request, void **event); /* optional: device event to wait on */
-    void (*abort)(lucid_comm *comm);                 /* ends all ranks; does not return for mpi */
+    lucid_status (*event)(lucid_comm *comm, lucid_request *request,
+                          void **event); /* optional: device event to wait on */
+    void (*abort)(lucid_comm *comm);     /* ends all ranks; does not return for mpi */
     lucid_status (*broadcast)(lucid_comm *comm, void *buffer, size_t bytes, int root);
-    lucid_status (*gather)(lucid_comm *comm, const void *send, size_t bytes, void *recv, const size_t *recv_bytes, int root);
+    lucid_status (*gather)(lucid_comm *comm, const void *send, size_t bytes, void *recv, const size_t *recv_bytes,
+                           int root);
     lucid_status (*allreduce)(lucid_comm *comm, double *x, int n, lucid_reduction op);
 } lucid_transport;
 
 struct lucid_comm {
     const lucid_transport *transport;
     int rank, world_size;
-    int local_rank, local_size;  /* among the ranks of this host */
+    int local_rank, local_size; /* among the ranks of this host */
     char host[64];
-    char description[128];       /* "mpi (Open MPI 4.1.4, MPI_THREAD_SERIALIZED)": what was really given */
+    char description[128]; /* "mpi (Open MPI 4.1.4, MPI_THREAD_SERIALIZED)": what was really given */
     lucid_comm_options options;
     void *impl;
 };
 
-/* Opens the communicator of this process's whole job. Collective. Errors: UNSUPPORTED when the named transport is not in
- * this build or cannot run here. */
+/* Opens the communicator of this process's whole job. Collective. Errors: UNSUPPORTED when the named transport is not
+ * in this build or cannot run here. */
 lucid_status lucid_comm_open(lucid_comm **comm, const lucid_comm_options *options);
 void lucid_comm_close(lucid_comm *comm); /* Collective */
 
@@ -97,20 +99,24 @@ const char *lucid_comm_transports(void);
 
 /* Point to point on a channel. Local; never blocks. peer may be any rank, the own one included (self: memory copy). A
  * receive's size equals its send's. */
-lucid_status lucid_comm_post_send(lucid_comm *comm, int channel, int peer, const void *buffer, size_t bytes, lucid_request **request);
-lucid_status lucid_comm_post_recv(lucid_comm *comm, int channel, int peer, void *buffer, size_t bytes, lucid_request **request);
+lucid_status lucid_comm_post_send(lucid_comm *comm, int channel, int peer, const void *buffer, size_t bytes,
+                                  lucid_request **request);
+lucid_status lucid_comm_post_recv(lucid_comm *comm, int channel, int peer, void *buffer, size_t bytes,
+                                  lucid_request **request);
 /* Advances the transport. When *done, the request is gone and must not be named again. Local. */
 lucid_status lucid_comm_test(lucid_comm *comm, lucid_request *request, bool *done);
 
 /* Collectives: all ranks call them in the same order. */
 lucid_status lucid_comm_broadcast(lucid_comm *comm, void *buffer, size_t bytes, int root);
-/* Each rank's bytes to root, end to end in rank order; recv_bytes (world_size) is filled on root. *recv is malloc'ed there. */
-lucid_status lucid_comm_gather(lucid_comm *comm, const void *send, size_t bytes, void **recv, size_t *recv_bytes, int root);
+/* Each rank's bytes to root, end to end in rank order; recv_bytes (world_size) is filled on root. *recv is malloc'ed
+ * there. */
+lucid_status lucid_comm_gather(lucid_comm *comm, const void *send, size_t bytes, void **recv, size_t *recv_bytes,
+                               int root);
 lucid_status lucid_comm_allreduce(lucid_comm *comm, double *x, int n, lucid_reduction op);
 lucid_status lucid_comm_barrier(lucid_comm *comm);
 
-/* Agrees on success: returns `status` where it is an error, COMM on the other ranks when any rank failed, with the lowest
- * failing rank's line as their recorded failure. Collective. */
+/* Agrees on success: returns `status` where it is an error, COMM on the other ranks when any rank failed, with the
+ * lowest failing rank's line as their recorded failure. Collective. */
 lucid_status lucid_comm_agree(lucid_comm *comm, lucid_status status);
 
 /* Prints the recorded failure once, as "lucid: [rank r/n host] ...", and ends every rank. */

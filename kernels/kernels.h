@@ -24,7 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LUCID_GRANULE 64
+#define LUCID_GRANULE      64
 #define LUCID_MAX_HEAD_DIM 256
 /* A score may exceed its row's reference exponent by this much (base 2, on the granule's sum) before it is rescaled. */
 #define LUCID_RESCALE_EXPONENT 40
@@ -73,8 +73,8 @@ typedef struct lucid_kernels {
     /* True when this processor and operating system can run the set. */
     bool (*supported)(void);
 
-    /* dst (d, 64) = scale * transpose(src), src (n_rows, d) of dtype, rows d elements apart, unaligned; n_rows in 0..64;
-     * the other rows are zero. The product is rounded once, in fp32. */
+    /* dst (d, 64) = scale * transpose(src), src (n_rows, d) of dtype, rows d elements apart, unaligned; n_rows in
+     * 0..64; the other rows are zero. The product is rounded once, in fp32. */
     void (*pack_rows)(float *dst, const void *src, lucid_dtype dtype, int n_rows, int d, float scale);
 
     /* record.rnorm from record.kt, eps added to the mean. */
@@ -83,7 +83,8 @@ typedef struct lucid_kernels {
     /* record.y = src (n_rows, value_dim) of dtype, zero-padded to (64, w). */
     void (*pack_values)(float *record, const void *src, lucid_dtype dtype, int n_rows, lucid_shape shape);
 
-    /* U: row.y -= P(row, key_g) key_g.y for g = 0..n_keys-1 in this order. keys[g] are whole records of earlier granules. */
+    /* U: row.y -= P(row, key_g) key_g.y for g = 0..n_keys-1 in this order. keys[g] are whole records of earlier
+     * granules. */
     void (*update)(float *row, const float *const *keys, int64_t n_keys, lucid_shape shape, float *scratch);
 
     /* S: row.y = inverse(P(row, row)) row.y, P unit lower triangular, by inverted blocks of 16. */
@@ -100,12 +101,12 @@ typedef struct lucid_kernels {
     /* A on the row's own granule, j <= i only. */
     void (*attend_diag)(float *state, const float *qt, const float *row, lucid_shape shape, float *scratch);
 
-    /* out (n_rows, value_dim) fp32, out_i = o_i / l_i; lse (n_rows) = (m_i + log2 l_i) ln 2. A row with l_i = 0 saw no key:
-     * out = 0, lse = -inf. */
+    /* out (n_rows, value_dim) fp32, out_i = o_i / l_i; lse (n_rows) = (m_i + log2 l_i) ln 2. A row with l_i = 0 saw no
+     * key: out = 0, lse = -inf. */
     void (*attend_finish)(float *out, float *lse, const float *state, int n_rows, lucid_shape shape);
 
-    /* Runs n rounds of independent FMAs from registers and returns the flops done; the caller times it. This is the peak
-     * that reports divide by. */
+    /* Runs n rounds of independent FMAs from registers and returns the flops done; the caller times it. This is the
+     * peak that reports divide by. */
     double (*fma_burst)(int64_t n);
 } lucid_kernels;
 

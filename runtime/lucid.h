@@ -8,9 +8,9 @@
  *   lucid_attention_result   times, bytes, memory of the run                              Local
  *   lucid_certificate        fp64 residuals on sampled rows                               Collective
  *
- * Tensors are (batch, heads, seqlen, dim), row-major, as in files. A rank holds only the tiles that the layout gives it;
- * which ones is of no concern to callers beyond the token ranges that readers and writers are called with. out, y and lse
- * are the same bits for any world size, layout, schedule, tile, budget, thread count and transport.
+ * Tensors are (batch, heads, seqlen, dim), row-major, as in files. A rank holds only the tiles that the layout gives
+ * it; which ones is of no concern to callers beyond the token ranges that readers and writers are called with. out, y
+ * and lse are the same bits for any world size, layout, schedule, tile, budget, thread count and transport.
  */
 #ifndef LUCID_H
 #define LUCID_H
@@ -55,20 +55,20 @@ typedef struct {
     lucid_schedule_kind schedule;
     int64_t tile, n_tiles;
     int channels;
-    int window_tiles;           /* remote tiles a rank holds at once, per channel */
-    bool second_round;          /* tiles come round again in a pass of their own */
-    size_t tensor_bytes_max;    /* q, k, y, out and softmax state of the fullest rank */
-    size_t window_bytes;        /* remote tiles, <= memory budget */
-    size_t scratch_bytes;       /* threads' scratch, tables */
-    int64_t messages_max;       /* sent by the busiest rank */
-    double bytes_sent_max;      /* by the busiest rank */
+    int window_tiles;              /* remote tiles a rank holds at once, per channel */
+    bool second_round;             /* tiles come round again in a pass of their own */
+    size_t tensor_bytes_max;       /* q, k, y, out and softmax state of the fullest rank */
+    size_t window_bytes;           /* remote tiles, <= memory budget */
+    size_t scratch_bytes;          /* threads' scratch, tables */
+    int64_t messages_max;          /* sent by the busiest rank */
+    double bytes_sent_max;         /* by the busiest rank */
     double flops_total, flops_max; /* all ranks; the busiest rank: 4 d per pair and head, see README */
 } lucid_plan;
 
-/* free_bytes: what this rank may still allocate (0: unlimited). Errors: USAGE for impossible combinations, MEMORY when it
- * cannot fit. Pure. */
-lucid_status lucid_plan_make(lucid_plan *plan, const lucid_problem *problem, const lucid_options *options, int world_size,
-                             size_t free_bytes);
+/* free_bytes: what this rank may still allocate (0: unlimited). Errors: USAGE for impossible combinations, MEMORY when
+ * it cannot fit. Pure. */
+lucid_status lucid_plan_make(lucid_plan *plan, const lucid_problem *problem, const lucid_options *options,
+                             int world_size, size_t free_bytes);
 
 typedef struct lucid_attention lucid_attention;
 
@@ -83,25 +83,32 @@ typedef lucid_status (*lucid_reader)(void *context, void *rows, lucid_tensor ten
 typedef lucid_status (*lucid_writer)(void *context, const float *rows, lucid_tensor tensor, int batch, int head,
                                      int64_t first, int n_tokens);
 
-/* Reads this rank's tokens of Q, K or V. Errors: INPUT naming tensor, index and rank when a value is NaN or Inf; whatever
- * the reader returns. Local. Load all three before run; run consumes V (Y takes its place). */
-lucid_status lucid_attention_load(lucid_attention *attention, lucid_tensor tensor, lucid_dtype dtype, lucid_reader reader,
-                                  void *context);
+/* Reads this rank's tokens of Q, K or V. Errors: INPUT naming tensor, index and rank when a value is NaN or Inf;
+ * whatever the reader returns. Local. Load all three before run; run consumes V (Y takes its place). */
+lucid_status lucid_attention_load(lucid_attention *attention, lucid_tensor tensor, lucid_dtype dtype,
+                                  lucid_reader reader, void *context);
 lucid_status lucid_attention_run(lucid_attention *attention);
 /* Writes this rank's tokens of OUT, Y or LSE in ascending order of batch, head, token. Local. */
 lucid_status lucid_attention_store(lucid_attention *attention, lucid_tensor tensor, lucid_writer writer, void *context);
 
-typedef enum { LUCID_PHASE_UPDATE, LUCID_PHASE_SOLVE, LUCID_PHASE_ATTEND, LUCID_PHASE_COMM, LUCID_PHASE_WAIT, LUCID_N_PHASES } lucid_phase;
+typedef enum {
+    LUCID_PHASE_UPDATE,
+    LUCID_PHASE_SOLVE,
+    LUCID_PHASE_ATTEND,
+    LUCID_PHASE_COMM,
+    LUCID_PHASE_WAIT,
+    LUCID_N_PHASES
+} lucid_phase;
 
 /* One rank's measurements of its last run. Seconds are summed over the rank's threads except wall and pack. */
 typedef struct {
-    double wall;                   /* of lucid_attention_run */
-    double pack;                   /* of lucid_attention_load and _store, readers and writers excluded */
-    double read, write;            /* inside readers; inside writers */
-    double phase[LUCID_N_PHASES];  /* threads * wall = their sum, but for bookkeeping */
+    double wall;                  /* of lucid_attention_run */
+    double pack;                  /* of lucid_attention_load and _store, readers and writers excluded */
+    double read, write;           /* inside readers; inside writers */
+    double phase[LUCID_N_PHASES]; /* threads * wall = their sum, but for bookkeeping */
     double bytes_sent;
     int64_t messages_sent;
-    double flops;                  /* that this rank's rows stand for */
+    double flops; /* that this rank's rows stand for */
     int threads;
 } lucid_result;
 
@@ -120,11 +127,11 @@ const lucid_event *lucid_attention_trace(const lucid_attention *attention, int64
 
 /* Accuracy of the last run, in fp64 from the inputs' fp32 values, over sampled rows of all ranks. */
 typedef struct {
-    int rows;             /* sampled */
-    double residual;      /* max |(P Y - V)_i| / rms of |V| rows; 0 for softmax */
-    double out_error;     /* max |out_i - ref_i| / rms of the reference's rows, given Y */
-    double lse_error;     /* max absolute error of lse */
-    double growth;        /* max over columns of |Y|_2 / |V|_2, at most 2 by theory; 1 for softmax */
+    int rows;         /* sampled */
+    double residual;  /* max |(P Y - V)_i| / rms of |V| rows; 0 for softmax */
+    double out_error; /* max |out_i - ref_i| / rms of the reference's rows, given Y */
+    double lse_error; /* max absolute error of lse */
+    double growth;    /* max over columns of |Y|_2 / |V|_2, at most 2 by theory; 1 for softmax */
     double seconds;
 } lucid_certificate_result;
 lucid_status lucid_certificate(lucid_attention *attention, lucid_certificate_result *result); /* Collective */
