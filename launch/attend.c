@@ -17,14 +17,14 @@
 static void print_plan(const launch_job *job, double peak) {
     const lucid_plan *p = &job->plan;
     char a[32], b[32], c[32];
-    size_t bytes = p->tensor_bytes_max + p->window_bytes + p->scratch_bytes;
     printf("  algorithm   %s, %s, %" PRId64 " tiles of %" PRId64 " tokens, %d channels, window of %d tiles%s\n",
            launch_schedule_name(p->schedule), launch_layout_name(p->layout), p->n_tiles, p->tile, p->channels,
            p->window_tiles, p->second_round ? ", tiles come round twice" : "");
-    printf("  memory      %s: tensors %s, remote tiles %s", launch_bytes_text(a, (double)bytes),
+    printf("  memory      %s: tensors %s, remote tiles %s", launch_bytes_text(a, (double)launch_job_planned_bytes(job)),
            launch_bytes_text(b, (double)p->tensor_bytes_max), launch_bytes_text(c, (double)p->window_bytes));
-    printf(", scratch %s; free %s\n", launch_bytes_text(a, (double)p->scratch_bytes),
-           job->free_bytes ? launch_bytes_text(b, (double)job->free_bytes) : "unlimited");
+    printf(", scratch %s, process %s;", launch_bytes_text(a, (double)p->scratch_bytes),
+           launch_bytes_text(b, (double)job->process_bytes));
+    printf(" free %s\n", job->free_bytes ? launch_bytes_text(b, (double)job->free_bytes) : "unlimited");
     printf("  sends       %s in %" PRId64 " messages\n", launch_bytes_text(a, p->bytes_sent_max), p->messages_max);
     printf("  work        %.4g Gflop of %.4g in all\n", 1e-9 * p->flops_max, 1e-9 * p->flops_total);
     printf("  time        about %.3g s, at %.0f %% of a measured FMA peak of %.1f Gflop/s\n",

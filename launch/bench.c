@@ -115,13 +115,18 @@ static lucid_status run_job(totals *t, lucid_certificate_result *certificate, la
     return measure(t, certificate, job);
 }
 
+/* A NaN must not pass for the smaller one. */
+static double worse(double a, double b) {
+    return isnan(a) || a > b ? a : b;
+}
+
 static void keep_worst(lucid_certificate_result *worst, const lucid_certificate_result *c) {
     worst->rows += c->rows;
     worst->seconds += c->seconds;
-    worst->residual = fmax(worst->residual, c->residual);
-    worst->out_error = fmax(worst->out_error, c->out_error);
-    worst->lse_error = fmax(worst->lse_error, c->lse_error);
-    worst->growth = fmax(worst->growth, c->growth);
+    worst->residual = worse(c->residual, worst->residual);
+    worst->out_error = worse(c->out_error, worst->out_error);
+    worst->lse_error = worse(c->lse_error, worst->lse_error);
+    worst->growth = worse(c->growth, worst->growth);
 }
 
 static void fill_shares(double *x, const totals *t, const lucid_problem *p) {
@@ -273,7 +278,7 @@ static void print_row(const row *r, const launch_source *source, const lucid_com
     print_share(7, m[PACKED]);
     print_share(8, m[SOFTMAX]);
     printf(" %9.4f %8.1f %8.1f %9.1e %s\n", m[RUN_SECONDS], 1e-9 * m[BOTH] * m[PEAK], 1e-9 * m[PEAK],
-           fmax(r->certificate.residual, r->certificate.out_error), LUCID_COMMIT);
+           worse(r->certificate.residual, r->certificate.out_error), LUCID_COMMIT);
     if (!isnan(m[BASELINE_SECONDS]))
         printf("#   OpenBLAS solve %.4f s on one core, %.2f times this solve's %.4f core seconds\n",
                m[BASELINE_SECONDS], m[BASELINE_SECONDS] / m[SOLVE_SECONDS], m[SOLVE_SECONDS]);

@@ -36,9 +36,10 @@ static lucid_status agree_on_resources(launch_job *job) {
     size_t share = lucid_memory_share(&memory, job->comm->local_size);
     job->report.memory_share = share == LUCID_MEMORY_UNLIMITED ? 0 : share > 0 ? share : 1;
     double least[] = {share == LUCID_MEMORY_UNLIMITED ? INFINITY : (double)job->report.memory_share,
-                      share_of_processors(job->comm)};
-    LUCID_TRY(lucid_comm_allreduce(job->comm, least, 2, LUCID_MIN));
+                      share_of_processors(job->comm), -(double)lucid_memory_peak()};
+    LUCID_TRY(lucid_comm_allreduce(job->comm, least, 3, LUCID_MIN));
     job->free_bytes = isinf(least[0]) ? 0 : (size_t)least[0];
+    job->process_bytes = (size_t)-least[2];
     job->run.threads = job->options->threads ? (int)job->options->threads : (int)least[1];
     return LUCID_OK;
 }
@@ -200,6 +201,10 @@ free_all:
 void launch_reports_free(lucid_rank_report *reports, int world_size) {
     for (int r = 0; reports && r < world_size; r++) free(reports[r].events);
     free(reports);
+}
+
+size_t launch_job_planned_bytes(const launch_job *job) {
+    return job->process_bytes + job->plan.tensor_bytes_max + job->plan.window_bytes + job->plan.scratch_bytes;
 }
 
 void launch_job_close(launch_job *job) {

@@ -13,7 +13,8 @@ typedef struct {
     lucid_comm *comm;
     launch_source *source;
     lucid_options run;
-    size_t free_bytes; /* what the least favoured rank may take; 0: no limit known */
+    size_t free_bytes;    /* what the least favoured rank may take; 0: no limit known */
+    size_t process_bytes; /* the most that a rank has taken before the plan's own: program, libraries, MPI */
     lucid_plan plan;
     lucid_attention *attention;
     launch_progress progress;
@@ -40,6 +41,9 @@ lucid_status launch_job_certify(lucid_certificate_result *certificate, launch_jo
 /* All ranks' reports in rank order, for launch_reports_free; NULL on ranks other than 0. Collective; agreed. */
 lucid_status launch_job_gather(lucid_rank_report **reports, launch_job *job);
 void launch_reports_free(lucid_rank_report *reports, int world_size);
+
+/* What the fullest rank is expected to take at its peak: what it has taken already, and the plan. */
+size_t launch_job_planned_bytes(const launch_job *job);
 
 void launch_job_close(launch_job *job); /* Local; fine on a zeroed job */
 

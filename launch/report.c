@@ -161,8 +161,10 @@ static void print_figures(FILE *f, const launch_report *report) {
     fprintf(f, "  efficiency  %.3f (busy thread time / all thread time of run)\n", g.efficiency);
     fprintf(f, "  sent        %s in %" PRId64 " message%s, all ranks\n", launch_bytes_text(text, sent.sum), messages,
             plural(messages));
-    fprintf(f, "  memory      %s at most, rank %d\n",
-            launch_bytes_text(text, (double)report->ranks[largest].memory_peak), largest);
+    char planned[32];
+    fprintf(f, "  memory      %s at most, rank %d; planned %s\n",
+            launch_bytes_text(text, (double)report->ranks[largest].memory_peak), largest,
+            launch_bytes_text(planned, (double)launch_job_planned_bytes(report->job)));
 }
 
 static void print_certificate(FILE *f, const launch_report *report) {

@@ -62,8 +62,12 @@ static double worse(double a, double b) {
     return isnan(a) || a > b ? a : b;
 }
 
-static bool scalapack_runs(const launch_job *job) {
-    return job->source->problem.attention == LUCID_ATTENTION_LUCID && !lucid_scalapack_missing(job->comm);
+/* Only where every rank has it. */
+static lucid_status find_scalapack(bool *runs, const launch_job *job) {
+    double found = job->source->problem.attention == LUCID_ATTENTION_LUCID && !lucid_scalapack_missing(job->comm);
+    LUCID_TRY(lucid_comm_allreduce(job->comm, &found, 1, LUCID_MIN));
+    *runs = found != 0;
+    return LUCID_OK;
 }
 
 static lucid_status judge_head(verdict *v, launch_job *job, const lucid_verify_head *head) {
@@ -72,7 +76,7 @@ static lucid_status judge_head(verdict *v, launch_job *job, const lucid_verify_h
     v->dense.y = worse(errors.y, v->dense.y);
     v->dense.out = worse(errors.out, v->dense.out);
     v->dense.lse = worse(errors.lse, v->dense.lse);
-    if (!scalapack_runs(job)) return LUCID_OK;
+    if (isnan(v->scalapack)) return LUCID_OK;
     double y_error;
     LUCID_TRY(lucid_comm_agree(job->comm, lucid_verify_scalapack(&y_error, job->comm, head, job->free_bytes)));
     v->scalapack = worse(y_error, v->scalapack);
@@ -81,7 +85,9 @@ static lucid_status judge_head(verdict *v, launch_job *job, const lucid_verify_h
 
 static lucid_status judge(verdict *v, launch_job *job, const launch_collection *c) {
     const lucid_problem *p = &job->source->problem;
-    *v = (verdict){.scalapack = scalapack_runs(job) ? 0 : NAN};
+    bool scalapack;
+    LUCID_TRY(find_scalapack(&scalapack, job));
+    *v = (verdict){.scalapack = scalapack ? 0 : NAN};
     for (int batch = 0; batch < p->batch; batch++)
         for (int kv_head = 0; kv_head < p->n_kv_heads; kv_head++) {
             lucid_verify_head head = head_of(c, p, batch, kv_head);
@@ -106,7 +112,9 @@ static int print_verdict(const verdict *v, const tolerances *t, const launch_job
     if (!isnan(v->scalapack)) failed += print_error("y", "ScaLAPACK", v->scalapack, t->y, "16 u sqrt(d N)");
     failed += print_error("out", "dense", v->dense.out, t->out, "16 u sqrt(d N)");
     failed += print_error("lse", "dense", v->dense.lse, t->lse, "16 u sqrt(d) max |lse|");
-    if (lucid && isnan(v->scalapack)) printf("  ScaLAPACK was not asked: %s\n", lucid_scalapack_missing(job->comm));
+    const char *missing = lucid && isnan(v->scalapack) ? lucid_scalapack_missing(job->comm) : "";
+    if (lucid && isnan(v->scalapack))
+        printf("  ScaLAPACK was not asked: %s\n", missing ? missing : "another rank does not have it");
     return failed;
 }
 

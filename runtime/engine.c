@@ -434,8 +434,6 @@ lucid_status lucid_attention_run(lucid_attention *a) {
     status = lucid_comm_agree(a->comm, status);
     if (!status) status = run_threads(&e);
     if (!status) status = collect_events(a);
-    /* Peers still wait for this rank's tiles: there is no way to agree any more. */
-    if (status) lucid_comm_abort(a->comm);
     free(e.pending);
     free(e.n_pending);
     a->ran = !status;

@@ -87,6 +87,8 @@ typedef lucid_status (*lucid_writer)(void *context, const float *rows, lucid_ten
  * whatever the reader returns. Local. Load all three before run; run consumes V (Y takes its place). */
 lucid_status lucid_attention_load(lucid_attention *attention, lucid_tensor tensor, lucid_dtype dtype,
                                   lucid_reader reader, void *context);
+/* Collective. After a failure peers may still wait for this rank's tiles, so nothing can be agreed on any more: tidy up
+ * locally, then lucid_comm_abort. */
 lucid_status lucid_attention_run(lucid_attention *attention);
 /* Writes this rank's tokens of OUT, Y or LSE in ascending order of batch, head, token. Local. */
 lucid_status lucid_attention_store(lucid_attention *attention, lucid_tensor tensor, lucid_writer writer, void *context);
