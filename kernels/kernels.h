@@ -6,7 +6,10 @@
  * block it falls into; a row's bits are therefore a function of the kernel set and the inputs alone.
  *
  * This folder does no I/O, no allocation, keeps no state and knows no MPI. Callers own all buffers; every pointer is
- * 64-byte aligned; outputs come first; buffers do not overlap unless said.
+ * 64-byte aligned but for src of the pack functions and out and lse of attend_finish, which need none; outputs come
+ * first; buffers do not overlap unless said. Inputs are finite: within a granule a future key's weight is an exact zero,
+ * which an infinite value would not respect. update, solve, attend and attend_diag may flush denormals; they run in their
+ * own floating-point mode and restore the caller's.
  *
  * Notation, per granule and head (d = head_dim, w = value_ld, all fp32):
  *   record  one granule of one kv head, the unit that is stored, sent and read by the kernels, contiguous:

@@ -81,18 +81,36 @@ INLINE unsigned vec_not_below(vec a, vec b) {
     return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NLE_UQ));
 }
 
+/* exp2's constants, as vectors: highest and lowest exponent, the magic number, the polynomial from its highest term. */
+#define EIGHT(x) \
+    { x, x, x, x, x, x, x, x }
+static const float exp2_terms[9][8] __attribute__((aligned(32))) = {
+    EIGHT(128),
+    EIGHT(-127),
+    EIGHT(0x1.8p23f + 127),
+    EIGHT(0x1.5c08e2p-10f),
+    EIGHT(0x1.3d0c4cp-7f),
+    EIGHT(0x1.c6b6eap-5f),
+    EIGHT(0x1.ebf924p-3f),
+    EIGHT(0x1.62e424p-1f),
+    EIGHT(1),
+};
+
 /* 2^a within 2.6 ulp, n the nearest integer: 2^(a - n) by a minimax polynomial of degree 5, times 2^n, whose exponent
- * field is shifted out of a + 1.5 * 2^23 + 127. Clamped so that n = -127 gives 0 and n = 128 infinity; NaN stays. */
+ * field is shifted out of a + 1.5 * 2^23 + 127. Clamped so that n = -127 gives 0 and n = 128 infinity; NaN stays. The
+ * constants stay in memory, or the compiler keeps them in registers that the accumulators need. */
 INLINE vec vec_exp2(vec a) {
-    const vec magic = vec_set1(0x1.8p23f + 127);
-    a = _mm256_min_ps(vec_set1(128), _mm256_max_ps(vec_set1(-127), a));
+    const float(*c)[8] = exp2_terms;
+    __asm__("" : "+r"(c));
+    vec magic = vec_load(c[2]);
+    a = _mm256_min_ps(vec_load(c[0]), _mm256_max_ps(vec_load(c[1]), a));
     vec t = vec_add(a, magic);
     vec r = vec_sub(a, vec_sub(t, magic));
-    vec p = vec_fma(vec_set1(0x1.5c08e2p-10f), r, vec_set1(0x1.3d0c4cp-7f));
-    p = vec_fma(p, r, vec_set1(0x1.c6b6eap-5f));
-    p = vec_fma(p, r, vec_set1(0x1.ebf924p-3f));
-    p = vec_fma(p, r, vec_set1(0x1.62e424p-1f));
-    p = vec_fma(p, r, vec_set1(1));
+    vec p = vec_fma(vec_load(c[3]), r, vec_load(c[4]));
+    p = vec_fma(p, r, vec_load(c[5]));
+    p = vec_fma(p, r, vec_load(c[6]));
+    p = vec_fma(p, r, vec_load(c[7]));
+    p = vec_fma(p, r, vec_load(c[8]));
     return vec_mul(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t), 23)));
 }
 
