@@ -1,14 +1,15 @@
 /* Model checker for the schedules: explores every order in which ranks work and messages arrive.
  *
- * A world is 1..4 ranks with one or two channels each, the links between them, and at most one piece of work in
- * progress per rank. Transitions: a rank begins the piece its schedule names; it ends it; the oldest send and the
- * oldest receive posted on a link meet. Posting receives and sends is done at once after each transition, as the
+ * A world is 1..4 ranks with one or two channels each, the links between them, and one or two pieces of work in
+ * progress per rank (threads). Transitions: a rank begins the piece its schedule names; it ends it; the oldest send and
+ * the oldest receive posted on a link meet. Posting receives and sends is done at once after each transition, as the
  * runtime does. With `buffered`, a send completes when it is posted (an eager message), else when it meets its receive
  * (rendezvous). `limit` bounds what is in flight, receives of a channel and sends of a link, as the engine does.
  *
  * Checked in every state reached: a link delivers the position that its receiver claimed; a source still holds the tile
  * that is read from it, at the begin and at the end of a piece and when a send meets its receive; rows apply key tiles
- * in ascending order without a gap; when nothing can happen any more, every rank has finished.
+ * in ascending order without a gap; when nothing can happen any more, every row is complete and every rank has
+ * finished.
  *
  * States are kept as 64-bit hashes. Usage: test_schedule_model [quick|all]; exit 1 at the first violation.
  */
@@ -18,13 +19,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_RANKS = 4, MAX_CHANNELS = 2, MAX_SLOTS = 3, MAX_TILES = 8, MAX_QUEUE = 2 * MAX_TILES };
+enum { MAX_RANKS = 4, MAX_CHANNELS = 2, MAX_WORKERS = 2, MAX_SLOTS = 3, MAX_TILES = 8, MAX_QUEUE = 2 * MAX_TILES };
 
 typedef struct {
     lucid_schedule_config schedule; /* rank is filled in */
     int n_channels;
     bool buffered, atomic, lazy;
-    int limit;
+    int limit, workers;
 } model;
 
 /* Transfers posted on one side of a link and not yet met; small, since states are copied at every step. */
@@ -39,10 +40,12 @@ typedef struct {
 typedef struct {
     posted sends[2], receives[2];   /* [link] */
     signed char content[MAX_SLOTS]; /* position in each slot, -1: none */
-    uint64_t hash;                  /* of all this and the schedule's state */
+    signed char
+        applied[2][MAX_TILES]; /* [softmax] key tiles applied to each row so far, counted apart from the schedule */
+    uint64_t hash;             /* of all this and the schedule's state */
 } node;
 
-/* What a rank is doing. */
+/* What a thread is doing. */
 typedef struct {
     bool working;
     int channel;
@@ -52,7 +55,7 @@ typedef struct {
 static model current;
 static lucid_schedule *schedules[MAX_CHANNELS][MAX_RANKS];
 static node nodes[MAX_CHANNELS][MAX_RANKS];
-static job jobs[MAX_RANKS];
+static job jobs[MAX_RANKS][MAX_WORKERS];
 static uint64_t *visited;
 static size_t visited_capacity, n_visited;
 
@@ -84,7 +87,9 @@ static void push(posted *p, const lucid_transfer *transfer, int rank, bool is_se
 }
 
 static lucid_transfer pop(posted *p) {
-    lucid_transfer transfer = {.position = p->queue[0].position, .slot = p->queue[0].slot};
+    int position = p->queue[0].position;
+    lucid_transfer transfer = {
+        .position = position, .tile = position % current.schedule.layout.n_tiles, .slot = p->queue[0].slot};
     memmove(p->queue, p->queue + 1, (size_t)--p->n * sizeof *p->queue);
     return transfer;
 }
@@ -144,34 +149,47 @@ static void check_piece(int rank, int channel, const lucid_piece *piece) {
     }
 }
 
-static bool begin_work(int rank) {
+static bool begin_work(int rank, job *worker) {
     lucid_piece piece;
     for (int queue = LUCID_QUEUE_CHAIN; queue <= LUCID_QUEUE_BULK; queue++)
         for (int c = 0; c < current.n_channels; c++) {
             lucid_schedule *s = schedules[c][rank];
             if (!lucid_schedule_next(s, queue, &piece)) continue;
-            int cursor = piece.kind == LUCID_PIECE_ATTEND ? s->attend_next[piece.row] : s->update_next[piece.row];
-            if (cursor != piece.first || piece.last <= piece.first)
+            int applied = nodes[c][rank].applied[piece.kind == LUCID_PIECE_ATTEND][piece.row];
+            if (applied != piece.first || piece.last <= piece.first)
                 violation("a gap in a row's order", rank, c, piece.first);
             check_piece(rank, c, &piece);
-            jobs[rank] = (job){true, c, piece};
+            *worker = (job){true, c, piece};
             return true;
         }
     return false;
 }
 
-static void end_work(int rank) {
-    int channel = jobs[rank].channel;
-    check_piece(rank, channel, &jobs[rank].piece);
-    lucid_schedule_done(schedules[channel][rank], &jobs[rank].piece);
-    jobs[rank].working = false;
+static void end_work(int rank, job *worker) {
+    lucid_schedule *s = schedules[worker->channel][rank];
+    const lucid_piece *piece = &worker->piece;
+    check_piece(rank, worker->channel, piece);
+    lucid_schedule_done(s, piece);
+    bool softmax = piece->kind == LUCID_PIECE_ATTEND;
+    nodes[worker->channel][rank].applied[softmax][piece->row] = (signed char)piece->last;
+    if ((softmax ? s->attend_next : s->update_next)[piece->row] != piece->last)
+        violation("a cursor is not where the work is", rank, worker->channel, piece->last);
+    worker->working = false;
     settle(rank);
+}
+
+/* A rank that says so frees its memory. */
+static void check_unfinished(int rank, int channel) {
+    if (lucid_schedule_finished(schedules[channel][rank]))
+        violation("finished before a transfer has ended", rank, channel, -1);
 }
 
 static bool deliver(int channel, int rank, int link) {
     int peer = neighbour(rank, link);
     posted *sends = &nodes[channel][rank].sends[link], *receives = &nodes[channel][peer].receives[link];
     if (!sends->n || !receives->n) return false;
+    check_unfinished(peer, channel);
+    if (!current.buffered) check_unfinished(rank, channel);
     lucid_transfer sent = pop(sends), received = pop(receives);
     if (sent.position != received.position)
         violation("a message meets the wrong receive", peer, channel, received.position);
@@ -228,7 +246,8 @@ static uint64_t mix(uint64_t hash, const void *data, size_t bytes) {
     return hash;
 }
 
-/* Receives follow from the schedule's state and their number, and so does the piece of a rank at work. */
+/* Receives follow from the schedule's state and their number; so do the pieces that a rank works on, and which of its
+ * workers has which makes no difference. */
 static uint64_t hash_node(int channel, int rank) {
     const node *at = &nodes[channel][rank];
     const lucid_schedule *s = schedules[channel][rank];
@@ -247,7 +266,7 @@ static uint64_t hash_state(rank_set touched) {
             if (touched >> r & 1) nodes[c][r].hash = hash_node(c, r);
             hash = mix(hash, &nodes[c][r].hash, sizeof nodes[c][r].hash);
         }
-        hash = 2 * hash + jobs[r].working;
+        for (int w = 0; w < current.workers; w++) hash += jobs[r][w].working;
     }
     return mix(1, &hash, sizeof hash) | 1;
 }
@@ -276,23 +295,32 @@ static bool visit(uint64_t hash) {
     return true;
 }
 
+static void check_rank_end(int rank, int channel) {
+    const lucid_schedule *s = schedules[channel][rank];
+    if (!lucid_schedule_finished(s)) violation("deadlock", rank, channel, lucid_schedule_awaited(s));
+    for (int row = 0; row < s->n_rows; row++)
+        for (int softmax = !current.schedule.solve; softmax < 2; softmax++)
+            if (nodes[channel][rank].applied[softmax][row] != s->rows[row] + 1)
+                violation("a row was not completed", rank, channel, s->rows[row]);
+}
+
 static void check_end(void) {
     for (int c = 0; c < current.n_channels; c++)
-        for (int r = 0; r < current.schedule.layout.world_size; r++)
-            if (!lucid_schedule_finished(schedules[c][r]))
-                violation("deadlock", r, c, lucid_schedule_awaited(schedules[c][r]));
+        for (int r = 0; r < current.schedule.layout.world_size; r++) check_rank_end(r, c);
 }
 
 /* Transition n; the ranks that it touched, none when it is not enabled. */
 static rank_set step(int n) {
-    int world_size = current.schedule.layout.world_size;
-    if (n < world_size) {
-        bool ends = jobs[n].working;
-        if (!ends && !begin_work(n)) return 0;
-        if (ends || current.atomic) end_work(n);
-        return 1u << n;
+    int world_size = current.schedule.layout.world_size, workers = world_size * current.workers;
+    if (n < workers) {
+        int worker_rank = n / current.workers;
+        job *worker = &jobs[worker_rank][n % current.workers];
+        bool ends = worker->working;
+        if (!ends && !begin_work(worker_rank, worker)) return 0;
+        if (ends || current.atomic) end_work(worker_rank, worker);
+        return 1u << worker_rank;
     }
-    n -= world_size;
+    n -= workers;
     int channel = n / (5 * world_size), rank = n / 5 % world_size, action = n % 5;
     if (action < 2) return deliver(channel, rank, action) ? 1u << rank | 1u << neighbour(rank, action) : 0;
     if (!current.lazy) return 0;
@@ -301,7 +329,7 @@ static rank_set step(int n) {
 }
 
 static void explore(void) {
-    int n_steps = current.schedule.layout.world_size * (1 + 5 * current.n_channels);
+    int n_steps = current.schedule.layout.world_size * (current.workers + 5 * current.n_channels);
     char *here = malloc(state_bytes());
     bool any = false;
     copy_state(here, ALL_RANKS, true);
@@ -342,7 +370,7 @@ static size_t check_model(const model *m) {
 typedef struct {
     int max_ranks, max_tiles, max_window, n_channels;
     bool buffered, atomic, lazy;
-    int limit;
+    int limit, workers; /* 0 workers: 1 */
 } sweep;
 
 static size_t check_sweep(const sweep *w) {
@@ -365,12 +393,13 @@ static size_t check_sweep(const sweep *w) {
                                    .buffered = w->buffered,
                                    .atomic = w->atomic,
                                    .lazy = w->lazy,
-                                   .limit = w->limit};
+                                   .limit = w->limit,
+                                   .workers = w->workers ? w->workers : 1};
                         total += check_model(&m);
                     }
-    printf("%d ranks, %d tiles, window %d, %d channels, limit %d%s%s%s: %zu states\n", w->max_ranks, w->max_tiles,
-           w->max_window, w->n_channels, w->limit, w->buffered ? ", buffered" : "", w->atomic ? ", atomic" : "",
-           w->lazy ? ", lazy" : "", total);
+    printf("%d ranks, %d tiles, window %d, %d channels, limit %d, %d workers%s%s%s: %zu states\n", w->max_ranks,
+           w->max_tiles, w->max_window, w->n_channels, w->limit, w->workers ? w->workers : 1,
+           w->buffered ? ", buffered" : "", w->atomic ? ", atomic" : "", w->lazy ? ", lazy" : "", total);
     fflush(stdout);
     return total;
 }
@@ -383,6 +412,7 @@ int main(int argc, char **argv) {
         {3, 4, 2, 1, .atomic = true, .lazy = true},
         {2, 4, 2, 2, .atomic = true},
         {3, 6, 3, 1, .atomic = true, .limit = 1},
+        {3, 4, 2, 1, .workers = 2},
         /* the largest */
         {4, 8, 2, 1, .atomic = true},
         {4, 8, 2, 1, .buffered = true, .atomic = true},
@@ -390,7 +420,7 @@ int main(int argc, char **argv) {
         {3, 6, 2, 1, .atomic = true, .lazy = true},
         {3, 4, 2, 2, .atomic = true},
     };
-    size_t n = argc > 1 && !strcmp(argv[1], "quick") ? 5 : sizeof sweeps / sizeof *sweeps;
+    size_t n = argc > 1 && !strcmp(argv[1], "quick") ? 6 : sizeof sweeps / sizeof *sweeps;
     for (size_t i = 0; i < n; i++) check_sweep(&sweeps[i]);
     printf("no violation\n");
     return 0;
