@@ -121,23 +121,18 @@ static void attend_diag(float *state, const float *qt, const float *row, lucid_s
 }
 
 static void attend_begin(float *state, const float *qt, const float *record, lucid_shape shape) {
-    for (int i = 0; i < GRANULE; i += VEC) {
-        vec m = vec_zero();
-        for (int c = 0; c < shape.head_dim; c++)
-            m = vec_fma(vec_load(qt + c * GRANULE + i), vec_load(record + c * GRANULE + i), m);
-        vec_store(state + i, m);
-    }
+    column_dots(state, qt, record, shape.head_dim);
     memset(state + GRANULE, 0, sizeof(float) * (lucid_state_floats(shape) - GRANULE));
 }
 
-/* One row (value_dim) of the output; the last vector is cut through a buffer. */
-INLINE void divide_row(float *out, const float *o, float l, int value_dim) {
+/* One row (value_dim) of the output, o times 1 / l; the last vector is cut through a buffer. */
+INLINE void scale_row(float *out, const float *o, float factor, int value_dim) {
     float buffer[VEC] __attribute__((aligned(64)));
-    vec divisor = vec_set1(l);
+    vec x = vec_set1(factor);
     int c = 0;
-    for (; c + VEC <= value_dim; c += VEC) vec_storeu(out + c, vec_div(vec_load(o + c), divisor));
+    for (; c + VEC <= value_dim; c += VEC) vec_storeu(out + c, vec_mul(vec_load(o + c), x));
     if (c == value_dim) return;
-    vec_store(buffer, vec_div(vec_load(o + c), divisor));
+    vec_store(buffer, vec_mul(vec_load(o + c), x));
     memcpy(out + c, buffer, (value_dim - c) * sizeof *out);
 }
 
@@ -148,7 +143,7 @@ static void attend_finish(float *out, float *lse, const float *state, int n_rows
             memset(out, 0, shape.value_dim * sizeof *out);
             lse[i] = -INFINITY;
         } else {
-            divide_row(out, o, l[i], shape.value_dim);
+            scale_row(out, o, 1 / l[i], shape.value_dim);
             lse[i] = (float)((m[i] + log2(l[i])) * M_LN2);
         }
     }

@@ -80,15 +80,12 @@ static void pack_values(float *record, const void *src, lucid_dtype dtype, int n
 }
 
 static void normalise(float *record, lucid_shape shape, float eps) {
+    float *rnorm = record + lucid_record_rnorm(shape);
     vec d = vec_set1((float)shape.head_dim), one = vec_set1(1);
+    column_dots(rnorm, record, record, shape.head_dim);
     for (int i = 0; i < GRANULE; i += VEC) {
-        vec sum = vec_zero();
-        for (int c = 0; c < shape.head_dim; c++) {
-            vec k = vec_load(record + c * GRANULE + i);
-            sum = vec_fma(k, k, sum);
-        }
-        vec mean = vec_add(vec_div(sum, d), vec_set1(eps));
-        vec_store(record + lucid_record_rnorm(shape) + i, vec_div(one, vec_sqrt(mean)));
+        vec mean = vec_add(vec_div(vec_load(rnorm + i), d), vec_set1(eps));
+        vec_store(rnorm + i, vec_div(one, vec_sqrt(mean)));
     }
 }
 

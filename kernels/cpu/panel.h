@@ -100,6 +100,17 @@ INLINE void product(float *dst, const product_sink sink, const int rows, const f
         step(PANEL_LAST, i0_, __VA_ARGS__);                                                        \
     } while (0)
 
+/* dot_i = sum_c a_ci b_ci of two (d, 64) matrices; a granule's chains side by side hide each other's latency. */
+INLINE void column_dots(float *dot, const float *a, const float *b, int d) {
+    vec sum[GRANULE / VEC];
+    UNROLL for (int v = 0; v < GRANULE / VEC; v++) sum[v] = vec_zero();
+    for (int c = 0; c < d; c++) {
+        UNROLL for (int v = 0; v < GRANULE / VEC; v++) sum[v] =
+            vec_fma(vec_load(a + c * GRANULE + v * VEC), vec_load(b + c * GRANULE + v * VEC), sum[v]);
+    }
+    UNROLL for (int v = 0; v < GRANULE / VEC; v++) vec_store(dot + v * VEC, sum[v]);
+}
+
 /* Kernels flush denormals, whatever the caller's mode: far-away keys' exp2 would cost an assist of 150 cycles each. */
 INLINE unsigned float_mode_enter(void) {
     unsigned mode = _mm_getcsr();

@@ -3,9 +3,9 @@
  *
  * Inside the timers: packing (from fp32, bf16 or fp16 rows), update and solve, attend and its begin and finish.
  * Outside: making the input, allocation, the first touch of memory. Shares are flops / (time * peak), flops = 4 d per
- * causal pair and phase whatever d_v's padding costs, peak = fma_burst, run between the pieces of the same repetition
- * so that both see the same clock; each figure is the median over repetitions. y and out are verified to be finite, no
- * more: the tests do the rest.
+ * causal pair and phase whatever d_v's padding costs; peak is fma_burst's, run between the pieces. A piece is one row
+ * granule against one key range; its time is its fastest over the repetitions, and so is the peak's: what else the
+ * machine does at the time is left out on both sides. out is verified to be finite, no more: the tests do the rest.
  *
  *   bench_kernels [--isa NAME] [--dim D] [--value-dim D] [--seqlen N] [--dtype f32|bf16|f16] [--seconds S] */
 #include <getopt.h>
@@ -13,9 +13,9 @@
 
 #include "tests/kernels/fixture.h"
 
-enum { TILE = 8, L2_HALF = 512 * 1024, MAX_REPEATS = 200 };
+enum { TILE = 8, L2_HALF = 512 * 1024 };
 
-typedef enum { PACK, SOLVE, ATTEND, BURST, N_TIMERS } timer;
+typedef enum { PACK, SOLVE, ATTEND, N_TIMERS } timer;
 
 typedef struct {
     const lucid_kernels *set;
@@ -23,9 +23,10 @@ typedef struct {
     const char *q, *k, *v; /* rows of dtype */
     lucid_dtype dtype;
     float *out, *lse;
-    int key_range; /* granules */
-    double seconds[N_TIMERS];
-    double burst_flops;
+    int key_range;             /* granules */
+    int n_pieces[N_TIMERS];    /* so far in this repetition */
+    double *fastest[N_TIMERS]; /* seconds, by piece */
+    double peak;               /* flop/s */
 } bench;
 
 static double now(void) {
@@ -38,116 +39,103 @@ static int min(int a, int b) {
     return a < b ? a : b;
 }
 
-/* Adds the time since *start to a timer and starts anew. */
-static void lap(bench *b, timer t, double *start) {
-    double end = now();
-    b->seconds[t] += end - *start;
-    *start = end;
+/* Ends the piece that began at `start`. */
+static void end_piece(bench *b, timer t, double start) {
+    double *fastest = &b->fastest[t][b->n_pieces[t]++];
+    *fastest = fmin(*fastest, now() - start);
 }
 
-static void burst(bench *b, int64_t rounds) {
-    double start = now();
-    b->burst_flops += b->set->fma_burst(rounds);
-    lap(b, BURST, &start);
+static void burst(bench *b) {
+    double start = now(), flops = b->set->fma_burst(500);
+    b->peak = fmax(b->peak, flops / (now() - start));
 }
 
-static void pack(bench *b, int g) {
+static void pack_piece(bench *b, int g) {
     head *h = &b->head;
     lucid_shape s = h->shape;
     int rows = min(GRANULE, h->n - g * GRANULE);
     size_t first = (size_t)g * GRANULE * lucid_dtype_bytes(b->dtype);
     float scale = (float)(M_LOG2E / sqrt(s.head_dim));
+    double start = now();
     b->set->pack_rows(head_record(h, g), b->k + first * s.head_dim, b->dtype, rows, s.head_dim, 1);
     b->set->normalise(head_record(h, g), s, (float)EPS);
     b->set->pack_values(head_record(h, g), b->v + first * s.value_dim, b->dtype, rows, s);
     b->set->pack_rows(head_query(h, g), b->q + first * s.head_dim, b->dtype, rows, s.head_dim, scale);
+    end_piece(b, PACK, start);
 }
 
-static void solve_tile(bench *b, int first, int last) {
+/* Row granule i against granules first..last-1; the own one comes last. */
+static void solve_piece(bench *b, int i, int first, int last, bool own) {
     head *h = &b->head;
-    for (int j = 0; j < first; j += b->key_range)
-        for (int i = first; i < last; i++)
-            b->set->update(head_record(h, i), h->keys + j, min(b->key_range, first - j), h->shape, h->scratch);
-    for (int i = first; i < last; i++) {
-        b->set->update(head_record(h, i), h->keys + first, i - first, h->shape, h->scratch);
-        b->set->solve(head_record(h, i), h->shape, h->scratch);
-    }
+    double start = now();
+    b->set->update(head_record(h, i), h->keys + first, last - first, h->shape, h->scratch);
+    if (own) b->set->solve(head_record(h, i), h->shape, h->scratch);
+    end_piece(b, SOLVE, start);
 }
 
-static void attend_tile(bench *b, int first, int last) {
+static void attend_piece(bench *b, int i, int first, int last, bool own) {
     head *h = &b->head;
     lucid_shape s = h->shape;
-    for (int i = first; i < last; i++) b->set->attend_begin(head_state(h, i), head_query(h, i), head_record(h, i), s);
-    for (int j = 0; j < first; j += b->key_range)
-        for (int i = first; i < last; i++)
-            b->set->attend(head_state(h, i), head_query(h, i), h->keys + j, min(b->key_range, first - j), s,
-                           h->scratch);
-    for (int i = first; i < last; i++) {
-        b->set->attend(head_state(h, i), head_query(h, i), h->keys + first, i - first, s, h->scratch);
-        b->set->attend_diag(head_state(h, i), head_query(h, i), head_record(h, i), s, h->scratch);
-        b->set->attend_finish(b->out + (size_t)i * GRANULE * s.value_dim, b->lse + i * GRANULE, head_state(h, i),
+    float *state = head_state(h, i), *query = head_query(h, i);
+    double start = now();
+    if (first == 0) b->set->attend_begin(state, query, head_record(h, i), s);
+    b->set->attend(state, query, h->keys + first, last - first, s, h->scratch);
+    if (own) {
+        b->set->attend_diag(state, query, head_record(h, i), s, h->scratch);
+        b->set->attend_finish(b->out + (size_t)i * GRANULE * s.value_dim, b->lse + i * GRANULE, state,
                               min(GRANULE, h->n - i * GRANULE), s);
     }
+    end_piece(b, ATTEND, start);
 }
 
-/* One repetition: packs, solves, attends, with a burst of about a tenth of the time between tiles. */
-static void repetition(bench *b, int64_t burst_rounds) {
-    int n_granules = b->head.n_granules;
-    memset(b->seconds, 0, sizeof b->seconds);
-    b->burst_flops = 0;
-    burst(b, burst_rounds);
-    double start = now();
-    for (int g = 0; g < n_granules; g++) pack(b, g);
-    lap(b, PACK, &start);
-    for (int first = 0; first < n_granules; first += TILE) {
-        int last = min(first + TILE, n_granules);
-        start = now();
-        solve_tile(b, first, last);
-        lap(b, SOLVE, &start);
-        burst(b, burst_rounds);
-    }
-    for (int first = 0; first < n_granules; first += TILE) {
-        int last = min(first + TILE, n_granules);
-        start = now();
-        attend_tile(b, first, last);
-        lap(b, ATTEND, &start);
-        burst(b, burst_rounds);
-    }
+/* A row tile: all its granules against one key range after the other, then against the tile itself. */
+static void run_tile(bench *b, int tile, void (*piece)(bench *, int, int, int, bool)) {
+    int first = tile * TILE, last = min(first + TILE, b->head.n_granules);
+    for (int j = 0; j < first; j += b->key_range)
+        for (int i = first; i < last; i++) {
+            piece(b, i, j, min(j + b->key_range, first), false);
+            burst(b);
+        }
+    for (int i = first; i < last; i++) piece(b, i, first, i, true);
 }
 
-static int ascending(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+static void repetition(bench *b) {
+    memset(b->n_pieces, 0, sizeof b->n_pieces);
+    burst(b);
+    for (int g = 0; g < b->head.n_granules; g++) pack_piece(b, g);
+    for (int tile = 0; tile * TILE < b->head.n_granules; tile++) run_tile(b, tile, solve_piece);
+    for (int tile = 0; tile * TILE < b->head.n_granules; tile++) run_tile(b, tile, attend_piece);
 }
 
-static double median(double *x, int n) {
-    qsort(x, n, sizeof *x, ascending);
-    return x[n / 2];
+static double total(const bench *b, timer t) {
+    double sum = 0;
+    for (int piece = 0; piece < b->n_pieces[t]; piece++) sum += b->fastest[t][piece];
+    return sum;
 }
 
 static void report(bench *b, double budget) {
-    enum { SHARE_SOLVE, SHARE_ATTEND, SHARE_BOTH, PACK_OF_ALL, PEAK, N_FIGURES };
-    static double figures[N_FIGURES][MAX_REPEATS];
     const head *h = &b->head;
     double flops = 4.0 * h->shape.head_dim * (0.5 * h->n * (h->n + 1.0)), end = now() + budget;
-    int64_t rounds = (int64_t)fmin(20000 + flops / 1e4, 200000);
-    int n = 0;
-    repetition(b, rounds); /* touches memory */
+    int repetitions = 0;
     do {
-        repetition(b, rounds);
-        const double *t = b->seconds, peak = b->burst_flops / t[BURST];
-        figures[SHARE_SOLVE][n] = flops / t[SOLVE] / peak;
-        figures[SHARE_ATTEND][n] = flops / t[ATTEND] / peak;
-        figures[SHARE_BOTH][n] = 2 * flops / (t[PACK] + t[SOLVE] + t[ATTEND]) / peak;
-        figures[PACK_OF_ALL][n] = t[PACK] / (t[PACK] + t[SOLVE] + t[ATTEND]);
-        figures[PEAK][n++] = peak;
-    } while (n < MAX_REPEATS && now() < end);
+        repetition(b);
+        repetitions++;
+    } while (repetitions < 2 || now() < end); /* the first touches memory */
+    double pack = total(b, PACK), solve = total(b, SOLVE), attend = total(b, ATTEND), all = pack + solve + attend;
     printf(
         "%-7s d %3d d_v %3d N %6d: solve %.3f attend %.3f both with packing %.3f (packing %.1f %%), peak %.1f Gflop/s, "
         "%d repetitions\n",
-        b->set->isa, h->shape.head_dim, h->shape.value_dim, h->n, median(figures[SHARE_SOLVE], n),
-        median(figures[SHARE_ATTEND], n), median(figures[SHARE_BOTH], n), 100 * median(figures[PACK_OF_ALL], n),
-        1e-9 * median(figures[PEAK], n), n);
+        b->set->isa, h->shape.head_dim, h->shape.value_dim, h->n, flops / solve / b->peak, flops / attend / b->peak,
+        2 * flops / all / b->peak, 100 * pack / all, 1e-9 * b->peak, repetitions);
+}
+
+/* Room for every piece's fastest time. */
+static void make_timers(bench *b) {
+    size_t n = (size_t)b->head.n_granules * (b->head.n_granules / b->key_range + 2);
+    for (timer t = PACK; t < N_TIMERS; t++) {
+        b->fastest[t] = allocate(sizeof(double) * n);
+        for (size_t piece = 0; piece < n; piece++) b->fastest[t][piece] = INFINITY;
+    }
 }
 
 /* fp32 rows as dtype; 16-bit rows are cut bf16, which as fp16 bits are other, but finite, numbers of size about 1. */
@@ -172,6 +160,7 @@ static int run(const lucid_kernels *set, int n, int d, int dv, lucid_dtype dtype
     b.out = allocate_floats((size_t)n * dv);
     b.lse = allocate_floats(n);
     b.key_range = (int)(L2_HALF / (sizeof(float) * lucid_record_floats(p.shape)));
+    make_timers(&b);
     report(&b, seconds);
     for (size_t i = 0; i < (size_t)n * dv; i++) CHECK(isfinite(b.out[i]), "out[%zu] is %g", i, b.out[i]);
     head_free(&b.head);
@@ -181,6 +170,7 @@ static int run(const lucid_kernels *set, int n, int d, int dv, lucid_dtype dtype
     free((void *)b.v);
     free(b.out);
     free(b.lse);
+    for (timer t = PACK; t < N_TIMERS; t++) free(b.fastest[t]);
     return check_result();
 }
 
