@@ -7,9 +7,9 @@
  *
  * This folder does no I/O, no allocation, keeps no state and knows no MPI. Callers own all buffers; every pointer is
  * 64-byte aligned but for src of the pack functions and out and lse of attend_finish, which need none; outputs come
- * first; buffers do not overlap unless said. Inputs are finite: within a granule a future key's weight is an exact zero,
- * which an infinite value would not respect. update, solve, attend and attend_diag may flush denormals; they run in their
- * own floating-point mode and restore the caller's.
+ * first; buffers do not overlap unless said. Inputs are finite: within a granule a future key's weight is an exact
+ * zero, which an infinite value would not respect. update, solve, attend and attend_diag may flush denormals; they run
+ * in their own floating-point mode and restore the caller's.
  *
  * Notation, per granule and head (d = head_dim, w = value_ld, all fp32):
  *   record  one granule of one kv head, the unit that is stored, sent and read by the kernels, contiguous:
@@ -31,6 +31,8 @@
 #define LUCID_MAX_HEAD_DIM 256
 /* A score may exceed its row's reference exponent by this much (base 2, on the granule's sum) before it is rescaled. */
 #define LUCID_RESCALE_EXPONENT 40
+/* A row whose own score is closer to zero than this (base 2) starts with reference exponent zero. */
+#define LUCID_START_EXPONENT 32
 
 typedef enum { LUCID_F32, LUCID_BF16, LUCID_F16 } lucid_dtype;
 
@@ -93,7 +95,9 @@ typedef struct lucid_kernels {
     /* S: row.y = inverse(P(row, row)) row.y, P unit lower triangular, by inverted blocks of 16. */
     void (*solve)(float *row, lucid_shape shape, float *scratch);
 
-    /* state: m_i = x_ii with m = 0, the row's own score; l = 0; o = 0. Only record.kt is read. */
+    /* state: l = 0; o = 0; m_i = 0, or the row's own score x_ii where that is LUCID_START_EXPONENT or further from
+     * zero, so that l stays representable. Chains that start at zero round less than those that start at a score. Only
+     * record.kt is read. */
     void (*attend_begin)(float *state, const float *qt, const float *record, lucid_shape shape);
 
     /* A: per granule, l_i += sum_j exp2(x_ij), o_i += sum_j exp2(x_ij) y_j. When the granule's sum exceeds

@@ -165,6 +165,8 @@ static void attend_begin(float *state, const float *qt, const float *record, luc
     memset(state, 0, sizeof(float) * lucid_state_floats(shape));
     for (int c = 0; c < shape.head_dim; c++)
         for (int i = 0; i < GRANULE; i++) state[i] += qt[c * GRANULE + i] * record[c * GRANULE + i];
+    for (int i = 0; i < GRANULE; i++)
+        if (fabsf(state[i]) < LUCID_START_EXPONENT) state[i] = 0;
 }
 
 /* p_j = exp2(x_ij); returns their sum */
