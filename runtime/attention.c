@@ -44,10 +44,9 @@ static lucid_status channel_create(lucid_attention *a, lucid_channel *c, int ind
     return LUCID_OK;
 }
 
-/* Key tiles of one piece: few enough that their records stay in the second-level cache while all row granules pass. */
 static int range_max(const lucid_attention *a) {
     size_t tile_bytes = (size_t)a->granules_per_tile * a->record_floats * sizeof(float);
-    int tiles = (int)(((size_t)512 << 10) / tile_bytes);
+    int tiles = (int)(LUCID_KEY_RANGE_BYTES / tile_bytes);
     return tiles > 1 ? tiles : 1;
 }
 

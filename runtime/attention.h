@@ -10,6 +10,9 @@
 
 #include "runtime/schedule.h"
 
+/* Records of keys that one piece of work reads: they stay in the second-level cache while all its row granules pass. */
+#define LUCID_KEY_RANGE_BYTES ((size_t)640 << 10)
+
 typedef struct {
     int first_sequence, n_sequences;
     lucid_schedule *schedule;

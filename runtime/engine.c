@@ -56,7 +56,7 @@ typedef struct {
 static int keys_max(const lucid_plan *plan, const lucid_problem *problem) {
     size_t record = lucid_record_floats(lucid_problem_shape(problem)) * sizeof(float);
     int granules = (int)(plan->tile / LUCID_GRANULE);
-    return granules + (int)(((size_t)512 << 10) / record);
+    return granules + (int)(LUCID_KEY_RANGE_BYTES / record);
 }
 
 size_t lucid_attention_scratch_bytes(const lucid_problem *problem, const lucid_plan *plan, int threads) {

@@ -46,13 +46,13 @@ static lucid_status check_options(const lucid_options *o) {
     return LUCID_OK;
 }
 
-/* Large tiles cost least; but there should be enough of them for the ranks and threads to share the chain. */
+/* Large tiles cost least; but where ranks or threads share the chain there should be enough of them. */
 static int64_t choose_tile(const lucid_problem *p, const lucid_options *o, int world_size) {
     int64_t whole = ceil_div(p->seqlen, LUCID_GRANULE) * LUCID_GRANULE;
     if (o->tile) return min64(o->tile, whole);
     int64_t workers = (int64_t)world_size * (o->threads ? o->threads : 1);
     int64_t tile = TILE_MAX;
-    while (tile > LUCID_GRANULE && p->seqlen / tile < TILES_PER_RANK * workers) tile /= 2;
+    while (workers > 1 && tile > LUCID_GRANULE && p->seqlen / tile < TILES_PER_RANK * workers) tile /= 2;
     return min64(tile, whole);
 }
 
