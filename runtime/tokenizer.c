@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define MAX_TEXT_BYTES ((size_t)1 << 30)
+#define CACHE_FROM     ((size_t)1 << 14) /* bytes of text from which a cache pays */
 
 lucid_status lucid_tokenizer_bytes(lucid_tokenizer **tokenizer) {
     lucid_tokenizer *made = calloc(1, sizeof *made);
@@ -160,6 +161,7 @@ lucid_status lucid_tokenizer_encode(const lucid_tokenizer *tokenizer, lucid_toke
     e.splitting.splitters = &tokenizer->splitters;
     e.splitting.take = take_pretoken;
     e.splitting.context = &e;
+    e.bpe.remember = n_bytes >= CACHE_FROM;
     const lucid_status status = encode_whole(&e, text, n_bytes, add_special);
     if (status) tokens->n = n_before;
     lucid_matcher_free(e.matcher);

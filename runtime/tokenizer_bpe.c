@@ -17,20 +17,21 @@ struct lucid_bpe_cached {
 };
 
 static lucid_status reserve(lucid_bpe_work *work, int64_t n) {
-    if (!work->cache) work->cache = calloc(CACHE_SLOTS, sizeof *work->cache);
-    if (!work->cache) return lucid_fail(LUCID_ERR_MEMORY, "no memory for the cache of a tokenizer");
+    if (work->remember && !work->cache) work->cache = calloc(CACHE_SLOTS, sizeof *work->cache); /* or go without */
     if (n <= work->capacity) return LUCID_OK;
     const int64_t capacity = n + n / 2 + 64;
-    lucid_bpe_work grown = {.cache = work->cache, .capacity = capacity};
+    lucid_bpe_work grown = {.remember = work->remember, .capacity = capacity};
     grown.symbols = malloc((size_t)capacity * sizeof *grown.symbols);
     grown.next = malloc((size_t)capacity * sizeof *grown.next);
     grown.previous = malloc((size_t)capacity * sizeof *grown.previous);
     grown.heap = malloc((size_t)capacity * 2 * sizeof *grown.heap);
-    const bool ok = grown.symbols && grown.next && grown.previous && grown.heap;
-    work->cache = ok ? NULL : work->cache;
-    grown.cache = ok ? grown.cache : NULL;
-    lucid_bpe_work_free(ok ? work : &grown);
-    if (!ok) return lucid_fail(LUCID_ERR_MEMORY, "no memory to merge %lld symbols", (long long)n);
+    if (!grown.symbols || !grown.next || !grown.previous || !grown.heap) {
+        lucid_bpe_work_free(&grown);
+        return lucid_fail(LUCID_ERR_MEMORY, "no memory to merge %lld symbols", (long long)n);
+    }
+    grown.cache = work->cache;
+    work->cache = NULL;
+    lucid_bpe_work_free(work);
     *work = grown;
     return LUCID_OK;
 }
@@ -155,7 +156,7 @@ static struct lucid_bpe_cached *cache_slot(const lucid_bpe_work *work, const int
 static lucid_status encode_segment(const lucid_bpe *bpe, lucid_bpe_work *work, lucid_tokens *tokens, int32_t *symbols,
                                    int32_t n) {
     if (n == 1) return append(tokens, symbols, 1);
-    if (n > CACHE_SYMBOLS) return append(tokens, symbols, merge_all(bpe, work, symbols, n));
+    if (!work->cache || n > CACHE_SYMBOLS) return append(tokens, symbols, merge_all(bpe, work, symbols, n));
     struct lucid_bpe_cached *cached = cache_slot(work, symbols, n);
     if (cached->n_symbols != n || memcmp(cached->symbols, symbols, (size_t)n * sizeof *symbols) != 0) {
         cached->n_symbols = n;

@@ -23,12 +23,13 @@ typedef struct {
 lucid_status lucid_bpe_read(lucid_bpe *bpe, const json_t *model, const char *where);
 void lucid_bpe_free(lucid_bpe *bpe);
 
-/* What one thread needs to encode. Starts as {0}. */
+/* What one thread needs to encode. Starts as {0}, but for remember. */
 typedef struct {
+    bool remember;                      /* keep a cache of segments, which short texts do not need */
     int32_t *symbols, *next, *previous; /* (capacity) */
     uint64_t *heap;                     /* (2 * capacity) */
     int64_t n_symbols, capacity;
-    struct lucid_bpe_cached *cache; /* segments that were merged before */
+    struct lucid_bpe_cached *cache; /* segments that were merged before, or NULL */
 } lucid_bpe_work;
 
 /* Appends the ids of a pre-token, valid UTF-8. */

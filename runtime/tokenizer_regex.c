@@ -8,7 +8,12 @@
 #define REGEX_OPTIONS   (PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C)
 #define LITERAL_OPTIONS (PCRE2_UTF | PCRE2_NO_UTF_CHECK | PCRE2_LITERAL)
 #define JIT_STACK_MAX   (8u << 20)
-#define MATCH_LIMIT     10000000 /* PCRE2's own default, whatever it was built with */
+
+/* Steps that one match may take: some for each byte, as a long run of spaces needs, but never their square. */
+static uint32_t match_limit(size_t n) {
+    const uint64_t limit = 1000000 + 4 * (uint64_t)n;
+    return limit < UINT32_MAX ? (uint32_t)limit : UINT32_MAX;
+}
 
 struct lucid_regex {
     pcre2_code *code;
@@ -86,7 +91,6 @@ lucid_status lucid_matcher_create(lucid_matcher **matcher) {
         return lucid_fail(LUCID_ERR_MEMORY, "no memory for a matcher");
     }
     if (made->stack) pcre2_jit_stack_assign(made->context, NULL, made->stack);
-    pcre2_set_match_limit(made->context, MATCH_LIMIT);
     *matcher = made;
     return LUCID_OK;
 }
@@ -102,6 +106,7 @@ void lucid_matcher_free(lucid_matcher *matcher) {
 lucid_status lucid_regex_scan_next(lucid_regex_scan *scan, bool *found, size_t *begin, size_t *end) {
     int32_t codepoint;
     *found = false;
+    pcre2_set_match_limit(scan->matcher->context, match_limit(scan->n));
     while (scan->from <= scan->n) {
         const int result = pcre2_match(scan->regex->code, (PCRE2_SPTR)scan->text, scan->n, scan->from,
                                        PCRE2_NO_UTF_CHECK, scan->matcher->data, scan->matcher->context);

@@ -102,6 +102,36 @@ static void check_case(const subject *s, const json_t *text, const json_t *entry
     lucid_tokens_free(&plain);
 }
 
+static void append_ids(lucid_tokens *ids, const json_t *more) {
+    CHECK(lucid_tokens_reserve(ids, (int64_t)json_array_size(more)) == LUCID_OK, "%s", lucid_failure());
+    for (size_t i = 0; i < json_array_size(more); i++)
+        ids->ids[ids->n++] = (int32_t)json_integer_value(json_array_get(more, i));
+}
+
+/* All texts twice over in one, long enough for the cache of segments, with a special token between: the ids of each. */
+static void check_joined(const subject *s, const json_t *texts, const json_t *golden, const char *separator) {
+    lucid_tokens got = {0}, want = {0};
+    string joined = {NULL, 0};
+    json_t *between = json_pack("[i]", (int)lucid_tokenizer_id(s->tokenizer, separator, strlen(separator)));
+    for (size_t i = 0; i < 2 * json_array_size(texts); i++) {
+        const size_t k = i % json_array_size(texts);
+        const json_t *text = json_array_get(texts, k), *entry = json_array_get(golden, k);
+        const json_t *plain = json_object_get(entry, "plain");
+        append(&joined, json_string_value(text), json_string_length(text), s->name);
+        append(&joined, separator, strlen(separator), s->name);
+        append_ids(&want, plain ? plain : json_object_get(entry, "ids"));
+        append_ids(&want, between);
+    }
+    CHECK(joined.n > 1 << 14, "%zu bytes are too few for the cache", joined.n);
+    CHECK(lucid_tokenizer_encode(s->tokenizer, &got, joined.bytes, joined.n, false) == LUCID_OK, "%s", lucid_failure());
+    CHECK(got.n == want.n && memcmp(got.ids, want.ids, (size_t)want.n * sizeof *want.ids) == 0,
+          "%s: the texts joined have %lld ids, want %lld", s->name, (long long)got.n, (long long)want.n);
+    json_decref(between);
+    lucid_tokens_free(&got);
+    lucid_tokens_free(&want);
+    free(joined.bytes);
+}
+
 static void check_tokenizer(const char *folder, const char *name, const json_t *texts) {
     char path[1024];
     subject s = {.name = name};
@@ -114,6 +144,8 @@ static void check_tokenizer(const char *folder, const char *name, const json_t *
         !lucid_decoding_open(&s.skipping, s.tokenizer, true)) {
         for (size_t i = 0; i < json_array_size(texts); i++)
             check_case(&s, json_array_get(texts, i), json_array_get(golden, i), i);
+        if (strcmp(name, "gpt2") == 0) check_joined(&s, texts, golden, "<|endoftext|>");
+        if (strcmp(name, "llama2") == 0) check_joined(&s, texts, golden, "<s>");
     }
     lucid_decoding_close(s.keeping);
     lucid_decoding_close(s.skipping);
