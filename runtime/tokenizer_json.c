@@ -4,9 +4,10 @@
 
 static bool listed(const char *known, const char *key) {
     const size_t n = strlen(key);
-    for (const char *at = known; (at = strstr(at, key)); at++) {
-        if (n > 0 && (at == known || at[-1] == ' ') && (at[n] == ' ' || at[n] == '\0') && !strchr(key, ' '))
-            return true;
+    for (const char *word = known; *word; word += strspn(word, " ")) {
+        const size_t length = strcspn(word, " ");
+        if (length == n && memcmp(word, key, n) == 0) return true;
+        word += length;
     }
     return false;
 }

@@ -285,6 +285,8 @@ static const struct {
     {"{\"model\":{},\"model\":{}}", "duplicate"},
     {WITH("\"version\":\"2.0\""), "version '2.0'"},
     {WITH("\"extra\":1"), "the key 'extra' is not known"},
+    {WITH("\"\":1"), "the key '' is not known"},
+    {WITH("\"version model\":1"), "the key 'version model' is not known"},
     {"{\"model\":{\"type\":\"Unigram\"}}", "model: the type 'Unigram' is not known"},
     {"{\"model\":{\"type\":7}}", "'type' is no string"},
     {"{\"model\":{\"vocab\":{},\"merges\":[]}}", "'vocab' is empty"},

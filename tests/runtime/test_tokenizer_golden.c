@@ -108,12 +108,12 @@ static void append_ids(lucid_tokens *ids, const json_t *more) {
         ids->ids[ids->n++] = (int32_t)json_integer_value(json_array_get(more, i));
 }
 
-/* All texts twice over in one, long enough for the cache of segments, with a special token between: the ids of each. */
+/* All texts four times in one, long enough for the cache of segments, with a special token between: the ids of each. */
 static void check_joined(const subject *s, const json_t *texts, const json_t *golden, const char *separator) {
     lucid_tokens got = {0}, want = {0};
     string joined = {NULL, 0};
     json_t *between = json_pack("[i]", (int)lucid_tokenizer_id(s->tokenizer, separator, strlen(separator)));
-    for (size_t i = 0; i < 2 * json_array_size(texts); i++) {
+    for (size_t i = 0; i < 4 * json_array_size(texts); i++) {
         const size_t k = i % json_array_size(texts);
         const json_t *text = json_array_get(texts, k), *entry = json_array_get(golden, k);
         const json_t *plain = json_object_get(entry, "plain");
