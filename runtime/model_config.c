@@ -16,6 +16,7 @@
 #define MAX_LAYERS (1 << 14)
 #define MAX_HEADS  (1 << 16)
 #define MAX_TOKENS (1 << 30)
+#define MAX_CONV   16
 
 static const lucid_json_word model_types[] = {{"llama", 0}, {NULL, 0}};
 static const lucid_json_word architectures[] = {{"LlamaForCausalLM", 0}, {NULL, 0}};
@@ -39,6 +40,7 @@ typedef struct {
     bool llama;           /* model_type or architectures says so */
     double rope_theta;    /* the one outside rope_parameters; 0: not there */
     int key_norm;         /* of no effect: there is one */
+    bool use_beta;        /* DeltaNet always has it, the others never */
     const char *rope_key; /* rope_scaling or rope_parameters; NULL: neither */
 } config_source;
 
@@ -179,6 +181,9 @@ static const lucid_json_key config_keys[] = {
     KEY("attention_type", lucid_json_take_word, config.attention, 0, attention_types),
     FLAG(use_rope),
     KEY("use_qknorm", take_qknorm, config.qk_norm, 0, NULL),
+    FLAG(use_short_conv),
+    SIZE("conv_size", conv_size, MAX_CONV),
+    KEY("use_beta", lucid_json_take_bool, use_beta, 0, NULL),
     KEY("which_rmsnorm", lucid_json_take_word, key_norm, 0, key_norms),
     /* Refused unless they are off. */
     OFF(add_cross_attention),
@@ -190,7 +195,6 @@ static const lucid_json_key config_keys[] = {
     OFF(quantization_config),
     OFF(rope_interleaved),
     OFF(sliding_window),
-    OFF(use_beta),
     OFF(use_forget_gate),
     OFF(use_sliding_window),
     ONE(partial_rotary_factor),
@@ -344,6 +348,8 @@ static lucid_model_config defaults(void) {
         .max_position_embeddings = 2048,
         .rms_norm_eps = 1e-6,
         .use_rope = true,
+        .use_short_conv = true,
+        .conv_size = 4,
         .rope = {.type = LUCID_ROPE_DEFAULT, .truncate = true},
         .bos_token_id = -1,
     };
@@ -434,10 +440,25 @@ static lucid_status check_ids(const lucid_model_config *c, const lucid_json_plac
     return LUCID_OK;
 }
 
+static lucid_status finish_attention(config_source *source, const lucid_json_place *place) {
+    lucid_model_config *c = &source->config;
+    if (c->attention != LUCID_MODEL_DELTANET)
+        return source->use_beta ? lucid_json_refuse(place, "use_beta", "is set, and that is not supported") : LUCID_OK;
+    if (c->qk_norm == LUCID_QKNORM_ON) return lucid_json_refuse(place, "use_qknorm", "is set, and DeltaNet has none");
+    if (c->n_kv_heads != c->n_heads)
+        return lucid_json_refuse(place, "num_key_value_heads",
+                                 "differs from num_attention_heads, and DeltaNet needs "
+                                 "as many");
+    c->qk_norm = LUCID_QKNORM_OFF;
+    c->use_rope = false;
+    return LUCID_OK;
+}
+
 static lucid_status finish(config_source *source, const lucid_json_place *place) {
     if (!source->llama) return lucid_json_refuse(place, "model_type", "is missing");
     LUCID_TRY(check_present(&source->config, place));
     LUCID_TRY(finish_heads(&source->config, place));
+    LUCID_TRY(finish_attention(source, place));
     if (source->config.use_rope) LUCID_TRY(finish_rope(source, place));
     return check_ids(&source->config, place);
 }

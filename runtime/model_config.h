@@ -13,6 +13,8 @@
  *                   LUCID's own normalisation of keys, which has no gain and does not touch the softmax. Absent: as
  *                   the weights have it.
  *   which_rmsnorm   "exp_k_norm": LUCID's normalisation of keys; there is no other.
+ *   use_beta        true is refused, but for "deltanet", which always has it
+ * and flash-linear-attention's for "deltanet": use_short_conv (default true), conv_size (4).
  */
 #ifndef LUCID_MODEL_CONFIG_H
 #define LUCID_MODEL_CONFIG_H
@@ -41,8 +43,10 @@ typedef struct {
     int activation; /* lucid_activation */
     int qk_norm;    /* lucid_model_qknorm */
     bool tie_word_embeddings, attention_bias, mlp_bias;
-    bool use_rope;
-    lucid_rope rope; /* valid with use_rope */
+    bool use_rope;       /* never with DeltaNet */
+    lucid_rope rope;     /* valid with use_rope */
+    bool use_short_conv; /* DeltaNet: causal convolutions of conv_size tokens on q, k and v */
+    int conv_size;
 
     int bos_token_id; /* -1: none */
     int n_eos, eos_token_ids[LUCID_MODEL_MAX_EOS];

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define MAX_FILE_BYTES (64 << 20) /* an index of half a million tensors */
+#define MAX_NUMBER     1e12
 
 /* What stands in a file may be anything; a failure is one line of a bounded length. */
 static void copy_printable(char *dst, size_t bytes, const char *src) {
@@ -39,11 +40,11 @@ lucid_status lucid_json_take_count(void *field, const lucid_json_key *key, const
     return LUCID_OK;
 }
 
-/* jansson refuses numbers that overflow, so these are finite. */
+/* MAX_NUMBER keeps what is computed from these finite. */
 static lucid_status take_number(double *field, const char *name, const json_t *value, const lucid_json_place *place,
                                 bool (*valid)(double), const char *wanted) {
-    if (!json_is_number(value) || !valid(json_number_value(value)))
-        return lucid_json_refuse(place, name, "must be a number %s", wanted);
+    if (!json_is_number(value) || !valid(json_number_value(value)) || json_number_value(value) > MAX_NUMBER)
+        return lucid_json_refuse(place, name, "must be a number %s and at most %g", wanted, MAX_NUMBER);
     *field = json_number_value(value);
     return LUCID_OK;
 }
