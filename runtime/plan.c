@@ -2,8 +2,9 @@
 #include "runtime/plan.h"
 
 #include <math.h>
+#include <stdlib.h>
 
-enum { TILE_MAX = 512, TILES_PER_RANK = 16, CHANNELS_MAX = 16 };
+enum { TILE_MAX = 512, TILES_PER_RANK = 16, CHANNELS_MAX = 16, CYCLIC_WINDOW = 8 };
 static const size_t DEFAULT_BUDGET = (size_t)1 << 30;
 
 static int64_t min64(int64_t a, int64_t b) {
@@ -79,43 +80,54 @@ static size_t tensor_bytes(const lucid_plan *plan, const lucid_problem *p, int n
 }
 
 typedef struct {
-    int rows, incoming; /* tiles owned, tiles received in one round */
-    int64_t messages;   /* sent in one round */
-    double work;        /* (row tile, key tile) pairs */
+    int rows, incoming, sent; /* tiles owned; received and sent in one round */
+    double work;              /* (row tile, key tile) pairs */
 } rank_share;
 
-static rank_share share_of(const lucid_layout *layout, int rank) {
-    rank_share share = {0};
+/* Each field's maximum over ranks. */
+static lucid_status most_of(rank_share *most, const lucid_layout *layout) {
+    int world_size = layout->world_size;
+    rank_share *shares = calloc((size_t)world_size, sizeof *shares);
+    if (!shares) return lucid_fail(LUCID_ERR_MEMORY, "no memory to plan for %d ranks", world_size);
     for (int tile = 0; tile < layout->n_tiles; tile++) {
-        int hops = lucid_layout_hops(layout, tile, rank), reach = lucid_layout_reach(layout, tile);
-        if (hops == 0) share.rows++, share.work += tile + 0.5;
-        share.incoming += hops > 0 && hops <= reach;
-        share.messages += hops < reach;
+        int rank = lucid_layout_owner(layout, tile), direction = lucid_layout_direction(layout, tile);
+        shares[rank].rows++;
+        shares[rank].work += tile + 0.5;
+        for (int hops = lucid_layout_reach(layout, tile); hops > 0; hops--) {
+            shares[rank].sent++;
+            rank = (rank + direction + world_size) % world_size;
+            shares[rank].incoming++;
+        }
     }
-    return share;
+    *most = (rank_share){0};
+    for (int rank = 0; rank < world_size; rank++) {
+        const rank_share *share = &shares[rank];
+        if (share->rows > most->rows) most->rows = share->rows;
+        if (share->incoming > most->incoming) most->incoming = share->incoming;
+        if (share->sent > most->sent) most->sent = share->sent;
+        if (share->work > most->work) most->work = share->work;
+    }
+    free(shares);
+    return LUCID_OK;
 }
 
 /* --- choices --- */
 
 typedef struct {
-    rank_share most; /* each field's maximum over ranks */
+    rank_share most;
     size_t slot_bytes;
-    int window_wanted; /* slots with which the schedule never waits for one */
+    int window_wanted; /* slots with which the schedule loses next to nothing by waiting for one */
 } demand;
 
-static demand demand_of(const lucid_plan *plan, const lucid_problem *p, int world_size) {
+/* Cyclic rows consume their tiles as they come. The others' last rows need every tile, long after it came: a window of
+ * half of what comes in costs them a fifth of their efficiency. */
+static lucid_status demand_of(demand *d, const lucid_plan *plan, const lucid_problem *p, int world_size) {
     lucid_layout layout = {plan->layout, world_size, (int)plan->n_tiles};
-    demand d = {.slot_bytes = tile_bytes(plan, p)};
-    for (int rank = 0; rank < world_size; rank++) {
-        rank_share share = share_of(&layout, rank);
-        if (share.rows > d.most.rows) d.most.rows = share.rows;
-        if (share.incoming > d.most.incoming) d.most.incoming = share.incoming;
-        if (share.messages > d.most.messages) d.most.messages = share.messages;
-        if (share.work > d.most.work) d.most.work = share.work;
-    }
-    d.window_wanted = plan->layout == LUCID_LAYOUT_CYCLIC ? 8 : (int)ceil(0.6 * (double)plan->n_tiles);
-    if (d.window_wanted > d.most.incoming) d.window_wanted = d.most.incoming;
-    return d;
+    *d = (demand){.slot_bytes = tile_bytes(plan, p)};
+    LUCID_TRY(most_of(&d->most, &layout));
+    bool few = plan->layout == LUCID_LAYOUT_CYCLIC && d->most.incoming > CYCLIC_WINDOW;
+    d->window_wanted = few ? CYCLIC_WINDOW : d->most.incoming;
+    return LUCID_OK;
 }
 
 /* Bytes for remote tiles: the given budget, else a default that leaves room. */
@@ -129,7 +141,7 @@ static size_t window_budget(const lucid_options *o, size_t tensors, size_t free_
 /* With the tile and layout fixed: the window, the rounds, the memory. */
 static lucid_status fit(lucid_plan *plan, const lucid_problem *p, const lucid_options *o, int world_size,
                         size_t free_bytes, demand *d) {
-    *d = demand_of(plan, p, world_size);
+    LUCID_TRY(demand_of(d, plan, p, world_size));
     plan->tensor_bytes_max = tensor_bytes(plan, p, d->most.rows);
     size_t budget = window_budget(o, plan->tensor_bytes_max, free_bytes);
     size_t slots = budget / d->slot_bytes;
@@ -191,14 +203,13 @@ lucid_status lucid_plan_make(lucid_plan *plan, const lucid_problem *problem, con
     bool solve = problem->attention == LUCID_ATTENTION_LUCID;
     made.schedule = options->schedule == LUCID_SCHEDULE_AUTO ? LUCID_SCHEDULE_FUSED : options->schedule;
     made.channels = choose_channels(problem, options);
-    /* Cyclic rows consume their tiles as they come. The other layouts would hold up the chain: they let tiles go. */
-    bool dropped = made.layout != LUCID_LAYOUT_CYCLIC && made.window_tiles < d.window_wanted;
-    made.second_round = solve && world_size > 1 && (made.schedule == LUCID_SCHEDULE_PIPELINED || dropped);
+    /* Fused, one round beats two at any window, although a full window holds up the chain. */
+    made.second_round = solve && world_size > 1 && made.schedule == LUCID_SCHEDULE_PIPELINED;
     int threads = options->threads ? options->threads : 1;
     int64_t rounds = made.second_round ? 2 : 1;
     made.scratch_bytes = lucid_attention_scratch_bytes(problem, &made, threads);
-    made.messages_max = rounds * d.most.messages * made.channels;
-    made.bytes_sent_max = (double)rounds * (double)d.most.messages * (double)d.slot_bytes;
+    made.messages_max = rounds * d.most.sent * made.channels;
+    made.bytes_sent_max = (double)rounds * d.most.sent * (double)d.slot_bytes;
     count_flops(&made, problem, &d);
     size_t total = made.tensor_bytes_max + made.window_bytes + made.scratch_bytes;
     if (free_bytes && total > free_bytes)
