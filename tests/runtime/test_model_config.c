@@ -54,6 +54,10 @@ static void test_words(void) {
     CHECK(parse(&c, C("\"attention_type\":\"deltanet\",\"hidden_act\":\"gelu_pytorch_tanh\""), NULL) == LUCID_OK, "%s",
           last_failure);
     CHECK(c.attention == LUCID_MODEL_DELTANET && c.activation == LUCID_ACTIVATION_GELU_TANH, "deltanet");
+    CHECK(!c.use_rope && c.qk_norm == LUCID_QKNORM_OFF && c.use_short_conv && c.conv_size == 4, "deltanet's layer");
+    CHECK(parse(&c, C("\"attention_type\":\"deltanet\",\"use_beta\":true,\"use_short_conv\":false"), NULL) == LUCID_OK,
+          "%s", last_failure);
+    CHECK(!c.use_short_conv, "convolutions");
     CHECK(parse(&c, C("\"attention_type\":\"llama\",\"hidden_act\":\"silu\""), NULL) == LUCID_OK, "%s", last_failure);
     CHECK(c.attention == LUCID_MODEL_SOFTMAX && c.activation == LUCID_ACTIVATION_SILU, "llama");
     /* Without model_type the architecture says it; an odd head_dim is fine without RoPE. */
@@ -138,6 +142,9 @@ static const struct {
     {C("\"which_rmsnorm\":\"qk_norm\""), "which_rmsnorm: 'qk_norm' is none of exp_k_norm"},
     {C("\"use_qknorm\":\"yes\""), "use_qknorm: must be true or false"},
     {C("\"use_beta\":true"), "use_beta: is set, and that is not supported"},
+    {C("\"attention_type\":\"deltanet\",\"use_qknorm\":true"), "use_qknorm: is set, and DeltaNet has none"},
+    {C("\"attention_type\":\"deltanet\",\"num_key_value_heads\":2"), "num_key_value_heads: differs from"},
+    {C("\"attention_type\":\"deltanet\",\"conv_size\":17"), "conv_size: must be an integer within 1..16"},
     {C("\"use_forget_gate\":true"), "use_forget_gate: is set"},
     {C("\"sliding_window\":4096"), "sliding_window: is set"},
     {C("\"pretraining_tp\":2"), "pretraining_tp: is not 1"},

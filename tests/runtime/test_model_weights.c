@@ -192,18 +192,30 @@ static void test_biases_and_norms(void) {
     close_common(model);
 }
 
-/* Ranks that take each other for strangers keep a copy each. */
-static void test_strangers(void) {
-    char host[sizeof comm->host];
+/* Opens a model while this rank takes itself for another than it is; no rank may share then. */
+static void open_disguised(const char *host, int local_rank, int local_size) {
     fixture_model m = fixture_make(LUCID_BF16);
-    if (comm->world_size == 1) return;
-    memcpy(host, comm->host, sizeof host);
-    snprintf(comm->host, sizeof comm->host, "host-%d", comm->rank);
+    const lucid_comm own = *comm;
+    snprintf(comm->host, sizeof comm->host, "%s", host);
+    comm->local_rank = local_rank;
+    comm->local_size = local_size;
     lucid_model *model = open_common(&m);
-    memcpy(comm->host, host, sizeof host);
-    CHECK(!model->node_wide, "strangers share");
+    memcpy(comm->host, own.host, sizeof own.host);
+    comm->local_rank = own.local_rank;
+    comm->local_size = own.local_size;
+    CHECK(!model->node_wide, "rank %d of %d on %s shares", local_rank, local_size, host);
     check_model(model);
     close_common(model);
+}
+
+/* Where ranks cannot find their host's memory, or two hosts have one name, each rank keeps a copy. */
+static void test_strangers(void) {
+    char host[32];
+    if (comm->world_size == 1) return;
+    snprintf(host, sizeof host, "host-%d", comm->rank);
+    open_disguised(host, comm->local_rank, comm->local_size);
+    const int last = comm->rank == comm->world_size - 1;
+    open_disguised("twin", last ? 0 : comm->rank, last ? 1 : comm->world_size - 1);
 }
 
 /* The models that logits are checked with elsewhere. */
