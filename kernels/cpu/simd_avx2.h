@@ -31,6 +31,9 @@ INLINE vec vec_zero(void) {
 INLINE vec vec_set1(float x) {
     return _mm256_set1_ps(x);
 }
+INLINE void vec_prefetch(const float *x) {
+    _mm_prefetch((const char *)x, _MM_HINT_T0);
+}
 INLINE vec vec_load(const float *x) {
     return _mm256_load_ps(x);
 }
