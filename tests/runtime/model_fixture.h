@@ -91,7 +91,11 @@ static inline fixture_tensor *fixture_find(fixture_model *m, const char *name) {
 
 static inline FILE *fixture_open(const char *folder, const char *name) {
     char path[512];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    int length = snprintf(path, sizeof path, "%s/%s", folder, name);
+    if (length < 0 || (size_t)length >= sizeof path) {
+        fprintf(stderr, "%s/%s: too long a path\n", folder, name);
+        exit(1);
+    }
     FILE *file = fopen(path, "wb");
     if (!file) {
         perror(path);
