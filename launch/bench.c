@@ -12,8 +12,8 @@
 #include "launch/job.h"
 #include "launch/report.h"
 #include "launch/version.h"
-#include "runtime/half.h"
-#include "runtime/openblas.h"
+#include "runtime/files/half.h"
+#include "runtime/verify/openblas.h"
 
 #include <inttypes.h>
 #include <math.h>

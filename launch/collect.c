@@ -2,7 +2,7 @@
  * rank a copy of its results and rank 0 all of them: meant for lengths whose dense references are affordable. */
 #include "launch/collect.h"
 
-#include "runtime/half.h"
+#include "runtime/files/half.h"
 
 #include <stdlib.h>
 #include <string.h>

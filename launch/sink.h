@@ -2,8 +2,8 @@
 #ifndef LUCID_LAUNCH_SINK_H
 #define LUCID_LAUNCH_SINK_H
 
+#include "runtime/files/safetensors.h"
 #include "runtime/lucid.h"
-#include "runtime/safetensors.h"
 
 #define LAUNCH_N_TENSORS (LUCID_LSE + 1)
 

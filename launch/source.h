@@ -3,9 +3,9 @@
 #define LUCID_LAUNCH_SOURCE_H
 
 #include "launch/options.h"
+#include "runtime/files/random.h"
+#include "runtime/files/safetensors.h"
 #include "runtime/lucid.h"
-#include "runtime/random.h"
-#include "runtime/safetensors.h"
 
 #define LAUNCH_N_INPUTS 3 /* LUCID_Q, LUCID_K, LUCID_V */
 

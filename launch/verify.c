@@ -6,7 +6,7 @@
  * inverse of P is at most 2 in norm, and the worst row is about 4 times the root mean square. So 16 u sqrt(d N) for y,
  * as much for out, a weighted mean of y. An lse errs by its scores' rounding, sqrt(d) u, relative to their size: 16 u
  * sqrt(d) max(1, |lse|). A run that leaves out the solve is off by 0.04 and more. */
-#include "runtime/verify.h"
+#include "runtime/verify/verify.h"
 
 #include "launch/collect.h"
 #include "launch/commands.h"

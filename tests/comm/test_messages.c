@@ -5,7 +5,7 @@
 #include "comm/messages.h"
 #include "launch/options.h"
 #include "runtime/lucid.h"
-#include "runtime/random.h"
+#include "runtime/files/random.h"
 
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 /* config.json into oracle_config, tensors by their transformers names into fp32. */
 #include "tests/runtime/model/oracle_folder.h"
 
-#include "runtime/safetensors.h"
+#include "runtime/files/safetensors.h"
 
 #include <jansson.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* Models for the oracle, read from folders with config.json and one model.safetensors (F32, F16 or BF16), and the
  * golden logits that folders under golden/ have beside them. Parses on its own, so that a mistake of the runtime's
- * loader is not repeated here; only runtime/safetensors.h, which has tests of its own, is shared.
+ * loader is not repeated here; only runtime/files/safetensors.h, which has tests of its own, is shared.
  *
  * Whatever is missing, of a wrong shape or left over ends the program with a line.
  */

@@ -1,0 +1,101 @@
+/* The engine's inside: one rank's share of an attention run. Private to runtime/.
+ *
+ * Sequences are (batch, kv head) pairs, numbered b * n_kv_heads + h and cut into channels of consecutive ones. A
+ * channel has its own schedule and its own memory; the sequences of a channel travel together. A tile of a channel is
+ *   (n_sequences, granules of the tile) records,
+ * contiguous, stored by the owner, sent and received as it stands, and read by the kernels in place.
+ */
+#ifndef LUCID_RUNTIME_ATTENTION_ATTENTION_H
+#define LUCID_RUNTIME_ATTENTION_ATTENTION_H
+
+#include "runtime/attention/schedule.h"
+
+/* Records of keys that one piece of work reads: they stay in the second-level cache while all its row granules pass. */
+#define LUCID_KEY_RANGE_BYTES ((size_t)640 << 10)
+
+typedef struct {
+    int first_sequence, n_sequences;
+    lucid_schedule *schedule;
+    size_t tile_floats; /* of a whole tile of records */
+    float *kv;          /* (n_rows, tile) records of the own tiles */
+    float *window;      /* (window, tile) records of remote tiles */
+    float *queries;     /* (n_rows, n_sequences, group, granules_per_tile) qt */
+    float *states;      /* the same, states */
+} lucid_channel;
+
+/* What the certificate keeps from before the solve overwrites V. */
+typedef struct {
+    int n_rows; /* sampled */
+    struct lucid_sample {
+        int64_t token;
+        int sequence, head; /* head: query head within the group */
+    } * rows;
+    float *values;       /* (n_rows, value_dim) V of the sampled rows that this rank owns */
+    double *value_norms; /* (sequences, value_dim) sum of V^2 over this rank's tokens */
+} lucid_samples;
+
+typedef struct lucid_worker lucid_worker; /* a thread's scratch and counters, engine.c */
+
+struct lucid_attention {
+    lucid_comm *comm;
+    lucid_problem problem;
+    lucid_options options;
+    lucid_plan plan;
+    const lucid_kernels *kernels;
+    lucid_shape shape;
+    int group; /* query heads per kv head */
+    int granules_per_tile;
+    int n_rows; /* own tiles */
+    int threads;
+    size_t record_floats, query_floats, state_floats;
+    lucid_channel *channels; /* (plan.channels) */
+    lucid_worker *workers;   /* (threads) */
+    lucid_samples samples;
+    lucid_result result;
+    lucid_event *events; /* of all threads, in order of time, after a traced run */
+    int64_t n_events;
+    bool ran;
+};
+
+double lucid_clock(void); /* seconds, monotonic */
+
+/* Cache-line aligned, in huge pages where large; NULL when there is no memory. Freed with free(). */
+void *lucid_alloc(size_t bytes);
+
+static inline int64_t lucid_tile_first(const lucid_attention *a, int tile) {
+    return (int64_t)tile * a->plan.tile;
+}
+
+/* Tokens and granules of a tile: the last one may be shorter. */
+static inline int lucid_tile_tokens(const lucid_attention *a, int tile) {
+    int64_t left = a->problem.seqlen - lucid_tile_first(a, tile);
+    return (int)(left < a->plan.tile ? left : a->plan.tile);
+}
+static inline int lucid_tile_granules(const lucid_attention *a, int tile) {
+    return (lucid_tile_tokens(a, tile) + LUCID_GRANULE - 1) / LUCID_GRANULE;
+}
+
+static inline float *lucid_own_tile(const lucid_channel *c, int row) {
+    return c->kv + (size_t)row * c->tile_floats;
+}
+
+/* Offset of a record in a tile, in records; of a query granule or state, in granules. */
+static inline size_t lucid_record_index(int sequence, int granules, int granule) {
+    return (size_t)sequence * granules + granule;
+}
+static inline size_t lucid_query_index(const lucid_attention *a, const lucid_channel *c, int row, int sequence,
+                                       int head, int granule) {
+    return (((size_t)row * c->n_sequences + sequence) * a->group + head) * a->granules_per_tile + granule;
+}
+
+/* engine.c */
+lucid_status lucid_workers_create(lucid_attention *a);
+void lucid_workers_destroy(lucid_attention *a);
+
+/* certificate.c */
+lucid_status lucid_samples_create(lucid_attention *a);
+void lucid_samples_destroy(lucid_samples *samples);
+/* Notes V of one own tile of one sequence, packed already. Thread-safe for different tiles. */
+void lucid_samples_capture(lucid_attention *a, const lucid_channel *channel, int row, int sequence);
+
+#endif

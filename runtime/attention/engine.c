@@ -1,0 +1,441 @@
+/* The run: threads take pieces of work from the channels' schedules, and whoever passes by moves the tiles.
+ *
+ * One lock guards schedules, requests and transport. A thread holds it to report a piece done, to let transfers
+ * progress and to take the next piece; kernels run outside it. Chain pieces of all channels come before bulk pieces of
+ * any. A thread that finds nothing to do yields, and past the deadline without any progress on this rank the run fails,
+ * naming the tile it waits for. Nothing is allocated inside the loop unless a trace is kept.
+ */
+#include "runtime/attention/attention.h"
+#include "runtime/attention/plan.h"
+
+#include <omp.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* What is in flight on a channel, counted apart: sends must not use up each other's requests, see schedule.h. */
+enum { RECEIVES, SENDS_UP, SENDS_DOWN, N_FLIGHTS };
+enum { REQUESTS_PER_FLIGHT = 8, REQUESTS_PER_CHANNEL = N_FLIGHTS * REQUESTS_PER_FLIGHT };
+
+typedef struct {
+    lucid_request *request; /* NULL: free */
+    lucid_transfer transfer;
+    int flight;
+} pending;
+
+struct lucid_worker {
+    float *scratch;
+    const float **keys; /* (keys_max) records of one sequence that a piece reads */
+    float **tiles;      /* (range_max) where those tiles lie */
+    double phase[LUCID_N_PHASES];
+    lucid_event *events;
+    int64_t n_events, events_capacity;
+    char padding[64]; /* no false sharing */
+};
+
+typedef struct {
+    lucid_attention *a;
+    omp_lock_t lock;
+    pending *pending;            /* (channels, REQUESTS_PER_CHANNEL) */
+    int (*n_pending)[N_FLIGHTS]; /* (channels) requests in flight */
+    lucid_status status;
+    bool finished;
+    double start, last_progress, last_report;
+    double work_done, work_total; /* in pairs of tiles */
+} engine;
+
+typedef struct {
+    lucid_channel *channel;
+    int channel_index;
+    lucid_piece piece;
+} assignment;
+
+/* --- scratch --- */
+
+static int keys_max(const lucid_plan *plan, const lucid_problem *problem) {
+    size_t record = lucid_record_floats(lucid_problem_shape(problem)) * sizeof(float);
+    int granules = (int)(plan->tile / LUCID_GRANULE);
+    return granules + (int)(LUCID_KEY_RANGE_BYTES / record);
+}
+
+size_t lucid_attention_scratch_bytes(const lucid_problem *problem, const lucid_plan *plan, int threads) {
+    size_t thread = lucid_kernels_scratch_floats(lucid_problem_shape(problem)) * sizeof(float) +
+                    (size_t)keys_max(plan, problem) * 2 * sizeof(float *);
+    size_t staging = (size_t)plan->tile * LUCID_MAX_HEAD_DIM * sizeof(float);
+    size_t tables = (size_t)plan->n_tiles * 8 * sizeof(int) * plan->channels;
+    return (size_t)threads * (thread + staging) + tables;
+}
+
+lucid_status lucid_workers_create(lucid_attention *a) {
+    int keys = keys_max(&a->plan, &a->problem);
+    a->workers = lucid_alloc((size_t)a->threads * sizeof *a->workers);
+    if (!a->workers) return lucid_fail(LUCID_ERR_MEMORY, "no memory for %d threads", a->threads);
+    memset(a->workers, 0, (size_t)a->threads * sizeof *a->workers);
+    for (int t = 0; t < a->threads; t++) {
+        lucid_worker *w = &a->workers[t];
+        w->scratch = lucid_alloc(lucid_kernels_scratch_floats(a->shape) * sizeof(float));
+        w->keys = malloc((size_t)keys * sizeof *w->keys);
+        w->tiles = malloc((size_t)keys * sizeof *w->tiles);
+        if (!w->scratch || !w->keys || !w->tiles)
+            return lucid_fail(LUCID_ERR_MEMORY, "no memory for thread %d's scratch", t);
+    }
+    return LUCID_OK;
+}
+
+void lucid_workers_destroy(lucid_attention *a) {
+    for (int t = 0; a->workers && t < a->threads; t++) {
+        free(a->workers[t].scratch);
+        free(a->workers[t].keys);
+        free(a->workers[t].tiles);
+        free(a->workers[t].events);
+    }
+    free(a->workers);
+    a->workers = NULL;
+}
+
+/* --- trace --- */
+
+static void record_event(engine *e, int thread, lucid_event event) {
+    lucid_worker *w = &e->a->workers[thread];
+    w->phase[event.phase] += event.end - event.begin;
+    if (!e->a->options.trace) return;
+    if (w->n_events == w->events_capacity) {
+        int64_t capacity = w->events_capacity ? 2 * w->events_capacity : 4096;
+        lucid_event *grown = realloc(w->events, (size_t)capacity * sizeof *grown);
+        if (!grown) return; /* a shorter trace is better than no run */
+        w->events = grown;
+        w->events_capacity = capacity;
+    }
+    event.begin -= e->start;
+    event.end -= e->start;
+    event.thread = thread;
+    w->events[w->n_events++] = event;
+}
+
+static lucid_status collect_events(lucid_attention *a) {
+    int64_t total = 0;
+    for (int t = 0; t < a->threads; t++) total += a->workers[t].n_events;
+    free(a->events);
+    a->n_events = 0;
+    a->events = malloc((size_t)(total ? total : 1) * sizeof *a->events);
+    if (!a->events) return lucid_fail(LUCID_ERR_MEMORY, "no memory for %lld trace events", (long long)total);
+    for (int t = 0; t < a->threads; t++) {
+        lucid_worker *w = &a->workers[t];
+        if (w->n_events) memcpy(a->events + a->n_events, w->events, (size_t)w->n_events * sizeof *w->events);
+        a->n_events += w->n_events;
+        w->n_events = 0;
+    }
+    return LUCID_OK;
+}
+
+/* --- transfers, under the lock --- */
+
+static float *tile_address(const lucid_channel *c, int tile, int slot) {
+    return slot >= 0 ? c->window + (size_t)slot * c->tile_floats : lucid_own_tile(c, c->schedule->row_of[tile]);
+}
+
+static size_t message_bytes(const lucid_attention *a, const lucid_channel *c, int tile) {
+    return (size_t)c->n_sequences * lucid_tile_granules(a, tile) * a->record_floats * sizeof(float);
+}
+
+static pending *free_pending(engine *e, int channel) {
+    pending *p = e->pending + (size_t)channel * REQUESTS_PER_CHANNEL;
+    while (p->request) p++;
+    return p;
+}
+
+static lucid_status post(engine *e, int channel, const lucid_transfer *transfer, int flight) {
+    lucid_attention *a = e->a;
+    lucid_channel *c = &a->channels[channel];
+    pending *p = free_pending(e, channel);
+    float *tile = tile_address(c, transfer->tile, transfer->slot);
+    size_t bytes = message_bytes(a, c, transfer->tile);
+    *p = (pending){.transfer = *transfer, .flight = flight};
+    e->n_pending[channel][flight]++;
+    int link = 2 * channel + transfer->link; /* the transport's channel */
+    if (flight == RECEIVES) return lucid_comm_post_recv(a->comm, link, transfer->peer, tile, bytes, &p->request);
+    a->result.bytes_sent += (double)bytes;
+    a->result.messages_sent++;
+    return lucid_comm_post_send(a->comm, link, transfer->peer, tile, bytes, &p->request);
+}
+
+static lucid_status post_all(engine *e, int channel) {
+    lucid_schedule *s = e->a->channels[channel].schedule;
+    const int *n_pending = e->n_pending[channel];
+    lucid_transfer transfer;
+    while (n_pending[RECEIVES] < REQUESTS_PER_FLIGHT && lucid_schedule_claim(s, &transfer))
+        LUCID_TRY(post(e, channel, &transfer, RECEIVES));
+    for (int link = 0; link < 2; link++)
+        while (n_pending[SENDS_UP + link] < REQUESTS_PER_FLIGHT && lucid_schedule_send(s, link, &transfer))
+            LUCID_TRY(post(e, channel, &transfer, SENDS_UP + link));
+    return LUCID_OK;
+}
+
+static lucid_status test_all(engine *e, int channel) {
+    lucid_schedule *s = e->a->channels[channel].schedule;
+    pending *p = e->pending + (size_t)channel * REQUESTS_PER_CHANNEL;
+    int *n_pending = e->n_pending[channel];
+    int left = n_pending[RECEIVES] + n_pending[SENDS_UP] + n_pending[SENDS_DOWN];
+    for (; left; p++) {
+        if (!p->request) continue;
+        left--;
+        bool done = false;
+        LUCID_TRY(lucid_comm_test(e->a->comm, p->request, &done));
+        if (!done) continue;
+        p->request = NULL;
+        n_pending[p->flight]--;
+        (p->flight == RECEIVES ? lucid_schedule_received : lucid_schedule_sent)(s, &p->transfer);
+        e->last_progress = lucid_clock();
+    }
+    return LUCID_OK;
+}
+
+static lucid_status progress(engine *e, int thread) {
+    if (e->a->comm->world_size == 1) return LUCID_OK;
+    double begin = lucid_clock();
+    for (int c = 0; c < e->a->plan.channels; c++) {
+        LUCID_TRY(test_all(e, c));
+        LUCID_TRY(post_all(e, c));
+    }
+    e->a->workers[thread].phase[LUCID_PHASE_COMM] += lucid_clock() - begin;
+    return LUCID_OK;
+}
+
+/* --- work, outside the lock --- */
+
+/* Lists the records of one sequence in the piece's key tiles, ascending. */
+static int64_t list_keys(const lucid_attention *a, lucid_worker *w, const lucid_piece *piece, int sequence) {
+    int64_t n = 0;
+    for (int tile = piece->first; tile < piece->last; tile++) {
+        int granules = lucid_tile_granules(a, tile);
+        const float *records =
+            w->tiles[tile - piece->first] + lucid_record_index(sequence, granules, 0) * a->record_floats;
+        for (int g = 0; g < granules; g++) w->keys[n++] = records + (size_t)g * a->record_floats;
+    }
+    return n;
+}
+
+static void run_update(const lucid_attention *a, lucid_worker *w, const assignment *job) {
+    const lucid_channel *c = job->channel;
+    int granules = lucid_tile_granules(a, c->schedule->rows[job->piece.row]);
+    for (int s = 0; s < c->n_sequences; s++) {
+        int64_t n = list_keys(a, w, &job->piece, s);
+        float *row = lucid_own_tile(c, job->piece.row) + lucid_record_index(s, granules, 0) * a->record_floats;
+        for (int g = 0; g < granules; g++)
+            a->kernels->update(row + (size_t)g * a->record_floats, w->keys, n, a->shape, w->scratch);
+    }
+}
+
+/* The diagonal tile: granule by granule, first the tile's earlier ones, then its own. */
+static void run_solve(const lucid_attention *a, lucid_worker *w, const assignment *job) {
+    const lucid_channel *c = job->channel;
+    int granules = lucid_tile_granules(a, c->schedule->rows[job->piece.row]);
+    for (int s = 0; s < c->n_sequences; s++) {
+        list_keys(a, w, &job->piece, s);
+        float *row = lucid_own_tile(c, job->piece.row) + lucid_record_index(s, granules, 0) * a->record_floats;
+        for (int g = 0; g < granules; g++) {
+            float *record = row + (size_t)g * a->record_floats;
+            a->kernels->update(record, w->keys, g, a->shape, w->scratch);
+            a->kernels->solve(record, a->shape, w->scratch);
+        }
+    }
+}
+
+static void attend_head(const lucid_attention *a, lucid_worker *w, const assignment *job, int sequence, int head,
+                        int64_t n_keys) {
+    const lucid_channel *c = job->channel;
+    int own = c->schedule->rows[job->piece.row], granules = lucid_tile_granules(a, own);
+    bool diagonal = job->piece.last == own + 1;
+    const float *row = lucid_own_tile(c, job->piece.row) + lucid_record_index(sequence, granules, 0) * a->record_floats;
+    for (int g = 0; g < granules; g++) {
+        size_t index = lucid_query_index(a, c, job->piece.row, sequence, head, g);
+        const float *qt = c->queries + index * a->query_floats;
+        float *state = c->states + index * a->state_floats;
+        const float *record = row + (size_t)g * a->record_floats;
+        if (job->piece.first == 0) a->kernels->attend_begin(state, qt, record, a->shape);
+        int64_t n = diagonal ? n_keys - granules + g : n_keys;
+        a->kernels->attend(state, qt, w->keys, n, a->shape, w->scratch);
+        if (diagonal) a->kernels->attend_diag(state, qt, record, a->shape, w->scratch);
+    }
+}
+
+static void run_attend(const lucid_attention *a, lucid_worker *w, const assignment *job) {
+    for (int s = 0; s < job->channel->n_sequences; s++) {
+        int64_t n = list_keys(a, w, &job->piece, s);
+        for (int head = 0; head < a->group; head++) attend_head(a, w, job, s, head, n);
+    }
+}
+
+static void run_piece(engine *e, int thread, const assignment *job) {
+    static const lucid_phase phases[] = {LUCID_PHASE_UPDATE, LUCID_PHASE_SOLVE, LUCID_PHASE_ATTEND};
+    lucid_worker *w = &e->a->workers[thread];
+    double begin = lucid_clock();
+    switch (job->piece.kind) {
+    case LUCID_PIECE_UPDATE:
+        run_update(e->a, w, job);
+        break;
+    case LUCID_PIECE_SOLVE:
+        run_solve(e->a, w, job);
+        break;
+    case LUCID_PIECE_ATTEND:
+        run_attend(e->a, w, job);
+        break;
+    }
+    record_event(e, thread,
+                 (lucid_event){.begin = begin,
+                               .end = lucid_clock(),
+                               .phase = phases[job->piece.kind],
+                               .channel = job->channel_index,
+                               .row = job->channel->schedule->rows[job->piece.row],
+                               .first = job->piece.first,
+                               .last = job->piece.last});
+}
+
+/* --- the loop --- */
+
+/* Takes a piece and notes where its key tiles lie, while the schedule cannot change. */
+static bool take(engine *e, int thread, assignment *job) {
+    lucid_worker *w = &e->a->workers[thread];
+    for (int queue = LUCID_QUEUE_CHAIN; queue <= LUCID_QUEUE_BULK; queue++)
+        for (int i = 0; i < e->a->plan.channels; i++) {
+            lucid_channel *c = &e->a->channels[i];
+            if (!lucid_schedule_next(c->schedule, (lucid_queue)queue, &job->piece)) continue;
+            job->channel = c;
+            job->channel_index = i;
+            for (int tile = job->piece.first; tile < job->piece.last; tile++)
+                w->tiles[tile - job->piece.first] = tile_address(c, tile, lucid_schedule_slot(c->schedule, tile));
+            return true;
+        }
+    return false;
+}
+
+static void finish_piece(engine *e, const assignment *job) {
+    const lucid_piece *p = &job->piece;
+    lucid_schedule_done(job->channel->schedule, p);
+    double share = (p->last - p->first) - (p->last > job->channel->schedule->rows[p->row] ? 0.5 : 0);
+    e->work_done += share * job->channel->n_sequences * (p->kind == LUCID_PIECE_ATTEND ? e->a->group : 1);
+    e->last_progress = lucid_clock();
+}
+
+static bool all_finished(const engine *e) {
+    for (int i = 0; i < e->a->plan.channels; i++)
+        if (!lucid_schedule_finished(e->a->channels[i].schedule)) return false;
+    return true;
+}
+
+static lucid_status check_deadline(engine *e) {
+    if (lucid_clock() - e->last_progress < e->a->options.timeout) return LUCID_OK;
+    for (int i = 0; i < e->a->plan.channels; i++) {
+        const lucid_schedule *s = e->a->channels[i].schedule;
+        int position = lucid_schedule_awaited(s);
+        if (position < 0) continue;
+        int tile = position % s->n_tiles, world_size = s->config.layout.world_size;
+        return lucid_fail(
+            LUCID_ERR_TIMEOUT,
+            "no progress for %.0f s while waiting for tile %d of %d from rank %d (channel %d, %s round): is "
+            "that rank alive? A longer --timeout waits longer",
+            e->a->options.timeout, tile, s->n_tiles, (s->config.rank - s->direction[tile] + world_size) % world_size, i,
+            position < s->n_tiles ? "first" : "second");
+    }
+    return lucid_fail(LUCID_ERR_TIMEOUT, "no progress for %.0f s while sending the last tiles", e->a->options.timeout);
+}
+
+static void report_progress(engine *e, int thread) {
+    const lucid_options *o = &e->a->options;
+    double now = lucid_clock();
+    if (!o->progress || thread != 0 || now - e->last_report < 0.2) return;
+    e->last_report = now;
+    o->progress(o->progress_context, e->work_total > 0 ? e->work_done / e->work_total : 1);
+}
+
+/* Soon after work ran out a thread spins; later it leaves the core to others. */
+static void wait_a_little(int idle_rounds) {
+    if (idle_rounds < 200)
+        sched_yield();
+    else
+        nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+}
+
+static void work(engine *e, int thread) {
+    assignment job;
+    bool have = false;
+    int idle_rounds = 0;
+    double idle_since = 0;
+    for (;;) {
+        omp_set_lock(&e->lock);
+        if (have) finish_piece(e, &job);
+        if (!e->status) e->status = progress(e, thread);
+        have = !e->status && !e->finished && take(e, thread, &job);
+        if (!have && !e->status) {
+            e->finished = e->finished || all_finished(e);
+            if (!e->finished) e->status = check_deadline(e);
+        }
+        bool stop = e->status || e->finished;
+        report_progress(e, thread);
+        omp_unset_lock(&e->lock);
+        if (idle_rounds && (have || stop))
+            record_event(e, thread,
+                         (lucid_event){.begin = idle_since, .end = lucid_clock(), .phase = LUCID_PHASE_WAIT});
+        if (have) {
+            idle_rounds = 0;
+            run_piece(e, thread, &job);
+        } else if (stop) {
+            return;
+        } else {
+            if (!idle_rounds++) idle_since = lucid_clock();
+            wait_a_little(idle_rounds);
+        }
+    }
+}
+
+static void count_work(engine *e) {
+    const lucid_attention *a = e->a;
+    double rows = 0, per_row = a->group + (a->problem.attention == LUCID_ATTENTION_LUCID ? 1 : 0);
+    for (int row = 0; row < a->n_rows; row++) rows += a->channels[0].schedule->rows[row] + 0.5;
+    e->work_total = rows * per_row * a->problem.batch * a->problem.n_kv_heads;
+    double tiles = (double)a->plan.n_tiles;
+    e->a->result.flops = a->plan.flops_total * rows / (0.5 * tiles * tiles);
+}
+
+static void collect_result(engine *e) {
+    lucid_result *r = &e->a->result;
+    r->threads = e->a->threads;
+    for (int phase = 0; phase < LUCID_N_PHASES; phase++) {
+        r->phase[phase] = 0;
+        for (int t = 0; t < e->a->threads; t++) r->phase[phase] += e->a->workers[t].phase[phase];
+    }
+}
+
+static lucid_status run_threads(engine *e) {
+    lucid_attention *a = e->a;
+    for (int i = 0; i < a->plan.channels; i++) lucid_schedule_reset(a->channels[i].schedule);
+    for (int t = 0; t < a->threads; t++) memset(a->workers[t].phase, 0, sizeof a->workers[t].phase);
+    count_work(e);
+    a->result.bytes_sent = 0;
+    a->result.messages_sent = 0;
+    e->start = e->last_progress = e->last_report = lucid_clock();
+    omp_init_lock(&e->lock);
+#pragma omp parallel num_threads(a->threads)
+    work(e, omp_get_thread_num());
+    omp_destroy_lock(&e->lock);
+    a->result.wall = lucid_clock() - e->start;
+    collect_result(e);
+    return e->status;
+}
+
+lucid_status lucid_attention_run(lucid_attention *a) {
+    int channels = a->plan.channels;
+    engine e = {.a = a};
+    e.pending = calloc((size_t)channels * REQUESTS_PER_CHANNEL, sizeof *e.pending);
+    e.n_pending = calloc((size_t)channels, sizeof *e.n_pending);
+    lucid_status status =
+        !e.pending || !e.n_pending ? lucid_fail(LUCID_ERR_MEMORY, "no memory for requests") : LUCID_OK;
+    status = lucid_comm_agree(a->comm, status);
+    if (!status) status = run_threads(&e);
+    if (!status) status = collect_events(a);
+    free(e.pending);
+    free(e.n_pending);
+    a->ran = !status;
+    return status;
+}

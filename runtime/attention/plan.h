@@ -1,0 +1,15 @@
+/* What the plan and the engine share beyond the public interface. */
+#ifndef LUCID_RUNTIME_ATTENTION_PLAN_H
+#define LUCID_RUNTIME_ATTENTION_PLAN_H
+
+#include "runtime/attention/layout.h"
+
+lucid_shape lucid_problem_shape(const lucid_problem *problem);
+
+/* Errors: USAGE with the offending number. */
+lucid_status lucid_problem_check(const lucid_problem *problem);
+
+/* Threads' scratch, key lists and staging rows. */
+size_t lucid_attention_scratch_bytes(const lucid_problem *problem, const lucid_plan *plan, int threads);
+
+#endif

@@ -1,0 +1,196 @@
+/* The certificate and the dense verification: they say what the oracle says of a good run, and they catch a bad one.
+ *
+ * Faults are put in from outside: the linker hands lucid_kernels_table and lucid_kernels_find to this file (--wrap),
+ * which passes the real set on with some functions wrapped. A wrapped function can leave everything out, or the key
+ * granules of one tile on the rows of one other; rows are told apart by the order of calls, which a single thread makes
+ * the same in every run. */
+#include "runtime/verify/verify.h"
+#include "tests/check.h"
+#include "tests/runtime/attention/attention_case.h"
+
+enum { SEQLEN = 2048, TILE = 128, GRANULES = TILE / LUCID_GRANULE, DIM = 32 };
+
+/* Certificates of clustered keys stay below; the faults must exceed ten times as much. */
+#define GOOD 5e-5
+
+/* --- kernels with a fault --- */
+
+typedef enum { NO_FAULT, NO_SOLVE, DROPPED_UPDATE, DROPPED_ATTEND } fault_kind;
+
+static struct {
+    fault_kind kind;
+    int64_t dropped; /* index of the first of the calls to leave out */
+    int64_t calls;   /* of the function in question so far */
+} fault;
+
+static const lucid_kernels *real;
+static lucid_kernels faulty;
+static const lucid_kernels *faulty_table[] = {&faulty};
+
+/* Keys to leave out of this call, in the middle of its list: none, or one tile's. A tile has two granules, so that two
+ * calls in a row belong to the rows of one tile. */
+static int64_t n_dropped(fault_kind kind, int64_t n_keys) {
+    if (fault.kind != kind || n_keys < GRANULES) return 0;
+    int64_t call = fault.calls++;
+    return call >= fault.dropped && call < fault.dropped + GRANULES ? GRANULES : 0;
+}
+
+static int64_t middle_tile(int64_t n_keys) {
+    return n_keys / GRANULES / 2 * GRANULES;
+}
+
+static void update(float *row, const float *const *keys, int64_t n_keys, lucid_shape shape, float *scratch) {
+    if (fault.kind == NO_SOLVE) return;
+    int64_t dropped = n_dropped(DROPPED_UPDATE, n_keys), first = dropped ? middle_tile(n_keys) : n_keys;
+    real->update(row, keys, first, shape, scratch);
+    if (dropped) real->update(row, keys + first + dropped, n_keys - first - dropped, shape, scratch);
+}
+
+static void solve(float *row, lucid_shape shape, float *scratch) {
+    if (fault.kind != NO_SOLVE) real->solve(row, shape, scratch);
+}
+
+static void attend(float *state, const float *qt, const float *const *keys, int64_t n_keys, lucid_shape shape,
+                   float *scratch) {
+    int64_t dropped = n_dropped(DROPPED_ATTEND, n_keys), first = dropped ? middle_tile(n_keys) : n_keys;
+    real->attend(state, qt, keys, first, shape, scratch);
+    if (dropped) real->attend(state, qt, keys + first + dropped, n_keys - first - dropped, shape, scratch);
+}
+
+const lucid_kernels *__real_lucid_kernels_find(const char *isa);
+const lucid_kernels *__wrap_lucid_kernels_find(const char *isa);
+const lucid_kernels *const *__wrap_lucid_kernels_table(int *count);
+
+const lucid_kernels *__wrap_lucid_kernels_find(const char *isa) {
+    real = __real_lucid_kernels_find(isa);
+    faulty = *real;
+    faulty.update = update;
+    faulty.solve = solve;
+    faulty.attend = attend;
+    return &faulty;
+}
+
+const lucid_kernels *const *__wrap_lucid_kernels_table(int *count) {
+    *count = 1;
+    return faulty_table;
+}
+
+/* --- judges --- */
+
+static lucid_comm *comm;
+static oracle_answer oracle;
+static float *inputs[3]; /* q, k, v */
+
+static const attention_case clustered = {
+    .problem = {.seqlen = SEQLEN, .batch = 1, .n_heads = 1, .n_kv_heads = 1, .head_dim = DIM, .value_dim = DIM},
+    .random = {.seed = 5, .kind = LUCID_RANDOM_CLUSTERED, .n_centres = 16, .correlation = 0.8}};
+
+static lucid_certificate_result run(attention_answer *answer, fault_kind kind, int64_t dropped) {
+    lucid_certificate_result certificate;
+    fault.kind = kind, fault.dropped = dropped, fault.calls = 0;
+    if (case_run(answer, comm, &clustered, &(lucid_options){.tile = TILE}, &certificate)) {
+        fprintf(stderr, "%s\n", lucid_failure());
+        exit(1);
+    }
+    return certificate;
+}
+
+static lucid_verify_errors verify(const attention_answer *answer) {
+    lucid_verify_errors errors = {0};
+    lucid_verify_head head = {.seqlen = SEQLEN, .head_dim = DIM, .value_dim = DIM, .n_queries = 1};
+    head.q = inputs[LUCID_Q], head.k = inputs[LUCID_K], head.v = inputs[LUCID_V];
+    head.y = answer->y, head.out = answer->out, head.lse = answer->lse;
+    CHECK(!lucid_verify_dense(&errors, comm, &head), "%s", lucid_failure());
+    return errors;
+}
+
+static void print(const char *what, const lucid_certificate_result *c, const lucid_verify_errors *e) {
+    printf("%-28s certificate: residual %.2g out %.2g lse %.2g growth %.3f; dense: y %.2g out %.2g lse %.2g\n", what,
+           c->residual, c->out_error, c->lse_error, c->growth, e->y, e->out, e->lse);
+}
+
+/* --- a good run --- */
+
+static void check_good(void) {
+    attention_answer a;
+    lucid_certificate_result c = run(&a, NO_FAULT, 0);
+    lucid_verify_errors e = verify(&a);
+    print("good", &c, &e);
+    CHECK(c.rows >= 32, "%d rows sampled", c.rows);
+    CHECK_NEAR(c.residual, 0, GOOD, "certificate's residual");
+    CHECK_NEAR(c.out_error, 0, GOOD, "certificate's out");
+    CHECK_NEAR(c.lse_error, 0, GOOD, "certificate's lse");
+    CHECK_NEAR(e.y, 0, GOOD, "dense y");
+    CHECK_NEAR(e.out, 0, GOOD, "dense out");
+    /* A sample of rows sees no more than all rows, and 32 of them not much less: a tenth is seldom. */
+    double residual = case_residual(&clustered, &a, &oracle);
+    CHECK(c.residual <= 1.01 * residual + 1e-9 && c.residual >= residual / 20,
+          "residual %.3g of the sample, %.3g of all", c.residual, residual);
+    CHECK_NEAR(e.y, row_error(a.y, oracle.y, SEQLEN, SEQLEN, DIM, 0), 1e-9, "two ways to the error of y");
+    CHECK_NEAR(e.out, row_error(a.out, oracle.out, SEQLEN, SEQLEN, DIM, 0), 1e-9, "two ways to the error of out");
+    double growth = 0;
+    for (int col = 0; col < DIM; col++) {
+        double y2 = 0, v2 = 0;
+        for (int i = 0; i < SEQLEN; i++) {
+            y2 += oracle.y[i * DIM + col] * oracle.y[i * DIM + col];
+            v2 += oracle.v[i * DIM + col] * oracle.v[i * DIM + col];
+        }
+        growth = fmax(growth, sqrt(y2 / v2));
+    }
+    CHECK_NEAR(c.growth, growth, 1e-4, "growth");
+    answer_free(&a);
+}
+
+/* --- bad runs --- */
+
+/* Leaving the solve out leaves Y = V: only the residual can tell, and out must still fit the Y it was given. */
+static void check_no_solve(void) {
+    attention_answer a;
+    lucid_certificate_result c = run(&a, NO_SOLVE, 0);
+    lucid_verify_errors e = verify(&a);
+    print("no solve", &c, &e);
+    CHECK(!memcmp(a.y, inputs[LUCID_V], sizeof(float) * SEQLEN * DIM), "the fault was not put in");
+    CHECK(c.residual > 1, "certificate's residual %g with Y = V, want above 1", c.residual);
+    CHECK_NEAR(c.out_error, 0, GOOD, "out given Y");
+    CHECK(e.y > 10 * GOOD && e.out > 10 * GOOD, "dense verification: y %g, out %g", e.y, e.out);
+    answer_free(&a);
+}
+
+/* One tile by one tile left out, early, in the middle and late among the calls. */
+static void check_dropped(fault_kind kind) {
+    attention_answer a;
+    run(&a, kind, INT64_MAX - TILE);
+    answer_free(&a);
+    int64_t calls = fault.calls;
+    for (int part = 1; part < 8; part += 2) {
+        lucid_certificate_result c = run(&a, kind, calls * part / 8 / GRANULES * GRANULES);
+        lucid_verify_errors e = verify(&a);
+        print(kind == DROPPED_UPDATE ? "one tile less in U" : "one tile less in A", &c, &e);
+        if (kind == DROPPED_UPDATE) {
+            CHECK(c.residual > 10 * GOOD, "certificate's residual %g", c.residual);
+            CHECK(e.y > 10 * GOOD, "dense y %g", e.y);
+        } else {
+            CHECK(c.out_error > 10 * GOOD || c.lse_error > 10 * GOOD, "certificate's out %g, lse %g", c.out_error,
+                  c.lse_error);
+            CHECK(e.out > 10 * GOOD && e.lse > 10 * GOOD, "dense out %g, lse %g", e.out, e.lse);
+        }
+        answer_free(&a);
+    }
+}
+
+int main(void) {
+    if (lucid_comm_open(&comm, &(lucid_comm_options){.transport = "self"})) return 1;
+    for (int tensor = LUCID_Q; tensor <= LUCID_V; tensor++) {
+        inputs[tensor] = malloc(sizeof(float) * SEQLEN * DIM);
+        case_read((void *)&clustered, inputs[tensor], (lucid_tensor)tensor, 0, 0, 0, SEQLEN);
+    }
+    case_oracle(&oracle, &clustered);
+    check_good();
+    check_no_solve();
+    check_dropped(DROPPED_UPDATE);
+    check_dropped(DROPPED_ATTEND);
+    oracle_free(&oracle);
+    for (int tensor = LUCID_Q; tensor <= LUCID_V; tensor++) free(inputs[tensor]);
+    lucid_comm_close(comm);
+    return check_result();
+}
