@@ -12,9 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { N_SAMPLES = 32, DIM = LUCID_MAX_HEAD_DIM };
+enum { N_SAMPLES = 32, DIM = LUCID_MAX_HEAD_DIM, BLOCK = 16 };
 
 /* The loops over a granule are worth the widest vectors that the machine has. */
+typedef double lanes __attribute__((vector_size(64), aligned(8), may_alias));
 #define WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
 
 /* --- what is kept from before the solve --- */
@@ -158,25 +159,47 @@ typedef struct {
     double values[LUCID_GRANULE][DIM];
 } wide_granule;
 
+WIDE static void key_norms(wide_granule *g, int d, double eps) {
+    double squares[LUCID_GRANULE] = {0};
+    for (int c = 0; c < d; c++)
+        for (int j = 0; j < LUCID_GRANULE; j++) squares[j] += g->keys[c][j] * g->keys[c][j];
+    for (int j = 0; j < LUCID_GRANULE; j++) g->rnorm[j] = 1 / sqrt(squares[j] / d + eps);
+}
+
 static void widen(wide_granule *g, const lucid_attention *a, const float *record) {
     const float *y = record + lucid_record_values(a->shape);
     for (int c = 0; c < a->problem.head_dim; c++)
         for (int j = 0; j < LUCID_GRANULE; j++) g->keys[c][j] = record[c * LUCID_GRANULE + j];
-    for (int j = 0; j < LUCID_GRANULE; j++) {
-        g->rnorm[j] = inverse_rms(record, j, a->problem.head_dim, a->problem.eps);
-        for (int c = 0; c < a->problem.value_dim; c++) g->values[j][c] = y[(size_t)j * a->shape.value_ld + c];
+    key_norms(g, a->problem.head_dim, a->problem.eps);
+    for (int j = 0; j < LUCID_GRANULE; j++)
+        for (int c = 0; c < a->shape.value_ld; c++) g->values[j][c] = y[(size_t)j * a->shape.value_ld + c];
+}
+
+/* In blocks that registers hold; left to itself, the compiler keeps the sums in memory. */
+WIDE static void dot_keys(double *scores, const wide_granule *g, const double *row, int d) {
+    enum { LANES = sizeof(lanes) / sizeof(double) };
+    for (int block = 0; block < LUCID_GRANULE; block += 4 * LANES) {
+        lanes sums[4] = {0};
+        for (int c = 0; c < d; c++) {
+            const lanes *keys = (const lanes *)(g->keys[c] + block);
+            sums[0] += row[c] * keys[0];
+            sums[1] += row[c] * keys[1];
+            sums[2] += row[c] * keys[2];
+            sums[3] += row[c] * keys[3];
+        }
+        memcpy(scores + block, sums, sizeof sums);
     }
 }
 
-WIDE static void dot_keys(double *scores, const wide_granule *g, const double *row, int d) {
-    for (int j = 0; j < LUCID_GRANULE; j++) scores[j] = 0;
-    for (int c = 0; c < d; c++)
-        for (int j = 0; j < LUCID_GRANULE; j++) scores[j] += row[c] * g->keys[c][j];
-}
-
+/* Columns past value_dim, up to a whole block, are zero. */
 WIDE static void add_values(double *sum, const wide_granule *g, const double *weights, int n_keys, int value_dim) {
-    for (int j = 0; j < n_keys; j++)
-        for (int c = 0; c < value_dim; c++) sum[c] += weights[j] * g->values[j][c];
+    for (int block = 0; block < value_dim; block += BLOCK) {
+        double sums[BLOCK];
+        memcpy(sums, sum + block, sizeof sums);
+        for (int j = 0; j < n_keys; j++)
+            for (int c = 0; c < BLOCK; c++) sums[c] += weights[j] * g->values[j][block + c];
+        memcpy(sum + block, sums, sizeof sums);
+    }
 }
 
 /* Adds keys 0..n_keys-1 of the granule; the row's own token is the last of them when diagonal. */
