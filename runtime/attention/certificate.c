@@ -12,9 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { N_SAMPLES = 32, DIM = LUCID_MAX_HEAD_DIM, BLOCK = 16 };
+enum { N_SAMPLES = 32, DIM = LUCID_MAX_HEAD_DIM, BLOCK = 32 };
 
 /* The loops over a granule are worth the widest vectors that the machine has. */
+/* A quarter of a block. */
 typedef double lanes __attribute__((vector_size(64), aligned(8), may_alias));
 #define WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
 
@@ -156,7 +157,8 @@ static void read_row(const lucid_attention *a, int n, sampled_row *out) {
 typedef struct {
     double keys[DIM][LUCID_GRANULE];
     double rnorm[LUCID_GRANULE];
-    double values[LUCID_GRANULE][DIM];
+    int values_ld; /* value_dim in whole blocks */
+    double values[LUCID_GRANULE * DIM];
 } wide_granule;
 
 WIDE static void key_norms(wide_granule *g, int d, double eps) {
@@ -171,21 +173,18 @@ static void widen(wide_granule *g, const lucid_attention *a, const float *record
     for (int c = 0; c < a->problem.head_dim; c++)
         for (int j = 0; j < LUCID_GRANULE; j++) g->keys[c][j] = record[c * LUCID_GRANULE + j];
     key_norms(g, a->problem.head_dim, a->problem.eps);
+    g->values_ld = (a->shape.value_dim + BLOCK - 1) / BLOCK * BLOCK;
     for (int j = 0; j < LUCID_GRANULE; j++)
-        for (int c = 0; c < a->shape.value_ld; c++) g->values[j][c] = y[(size_t)j * a->shape.value_ld + c];
+        for (int c = 0; c < a->shape.value_dim; c++) g->values[j * g->values_ld + c] = y[j * a->shape.value_ld + c];
 }
 
-/* In blocks that registers hold; left to itself, the compiler keeps the sums in memory. */
+/* Both products in blocks that registers hold; left to itself, the compiler keeps the sums in memory. */
 WIDE static void dot_keys(double *scores, const wide_granule *g, const double *row, int d) {
-    enum { LANES = sizeof(lanes) / sizeof(double) };
-    for (int block = 0; block < LUCID_GRANULE; block += 4 * LANES) {
+    for (int block = 0; block < LUCID_GRANULE; block += BLOCK) {
         lanes sums[4] = {0};
         for (int c = 0; c < d; c++) {
             const lanes *keys = (const lanes *)(g->keys[c] + block);
-            sums[0] += row[c] * keys[0];
-            sums[1] += row[c] * keys[1];
-            sums[2] += row[c] * keys[2];
-            sums[3] += row[c] * keys[3];
+            for (int i = 0; i < 4; i++) sums[i] += row[c] * keys[i];
         }
         memcpy(scores + block, sums, sizeof sums);
     }
@@ -194,10 +193,12 @@ WIDE static void dot_keys(double *scores, const wide_granule *g, const double *r
 /* Columns past value_dim, up to a whole block, are zero. */
 WIDE static void add_values(double *sum, const wide_granule *g, const double *weights, int n_keys, int value_dim) {
     for (int block = 0; block < value_dim; block += BLOCK) {
-        double sums[BLOCK];
+        lanes sums[4];
         memcpy(sums, sum + block, sizeof sums);
-        for (int j = 0; j < n_keys; j++)
-            for (int c = 0; c < BLOCK; c++) sums[c] += weights[j] * g->values[j][block + c];
+        for (int j = 0; j < n_keys; j++) {
+            const lanes *values = (const lanes *)(g->values + j * g->values_ld + block);
+            for (int i = 0; i < 4; i++) sums[i] += weights[j] * values[i];
+        }
         memcpy(sum + block, sums, sizeof sums);
     }
 }
@@ -335,7 +336,7 @@ lucid_status lucid_certificate(lucid_attention *a, lucid_certificate_result *res
                    .sums = calloc((size_t)n_rows, sizeof *w.sums),
                    .norms = calloc(2 * (size_t)n_sequences * a->problem.value_dim, sizeof *w.norms),
                    .value_rms = calloc((size_t)n_sequences, sizeof *w.value_rms),
-                   .wide = malloc(sizeof *w.wide)};
+                   .wide = calloc(1, sizeof *w.wide)};
     bool fits = w.rows && w.sums && w.norms && w.value_rms && w.wide;
     lucid_status status = fits ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory for the certificate");
     if (!status && !a->ran) status = lucid_fail(LUCID_ERR_INTERNAL, "certificate without a run");
