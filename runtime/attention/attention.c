@@ -17,7 +17,7 @@ double lucid_clock(void) {
 
 void *lucid_alloc(size_t bytes) {
     const size_t huge = (size_t)2 << 20;
-    bool large = bytes >= 4 * huge;
+    bool large = bytes >= huge;
     void *memory;
     if (posix_memalign(&memory, large ? huge : 64, bytes ? bytes : 64)) return NULL;
     if (large) madvise(memory, bytes, MADV_HUGEPAGE);
