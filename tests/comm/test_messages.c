@@ -4,8 +4,8 @@
 
 #include "comm/messages.h"
 #include "launch/options.h"
-#include "runtime/lucid.h"
 #include "runtime/files/random.h"
+#include "runtime/lucid.h"
 
 #include <stdlib.h>
 
