@@ -14,9 +14,9 @@
 
 enum { N_SAMPLES = 32, DIM = LUCID_MAX_HEAD_DIM, BLOCK = 32 };
 
+typedef double lanes __attribute__((vector_size(64), aligned(8), may_alias)); /* a quarter of a block */
+
 /* The loops over a granule are worth the widest vectors that the machine has. */
-/* A quarter of a block. */
-typedef double lanes __attribute__((vector_size(64), aligned(8), may_alias));
 #define WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
 
 /* --- what is kept from before the solve --- */
