@@ -1,11 +1,9 @@
-/* Bytes to structures and back. protobuf-c reads the wire format; what it leaves open is checked by walking the
- * messages' descriptors, so that a field added to lucid.proto is checked without further words. */
+/* Jobs and reports to bytes and back. */
 #include "comm/messages.h"
 
-#include "lucid.pb-c.h"
+#include "comm/envelope.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,98 +23,15 @@
 /* clang-format on */
 
 #define COPY_NUMBER(member) to->member = from->member;
-#define PUT_TEXT(member)    LUCID_TRY(put_text(&to->member, from->member, sizeof from->member, #member));
-#define GET_TEXT(member)    LUCID_TRY(get_text(to->member, sizeof to->member, &from->member, #member));
+#define PUT_TEXT(member)    LUCID_TRY(lucid_text_put(&to->member, from->member, sizeof from->member, #member));
+#define GET_TEXT(member)    LUCID_TRY(lucid_text_get(to->member, sizeof to->member, &from->member, #member, peer));
 
-static lucid_status put_text(ProtobufCBinaryData *to, const char *from, size_t capacity, const char *name) {
-    *to = (ProtobufCBinaryData){.len = strnlen(from, capacity), .data = (uint8_t *)from};
-    if (to->len < capacity) return LUCID_OK;
-    return lucid_fail(LUCID_ERR_USAGE, "%s is longer than %zu bytes", name, capacity - 1);
-}
-
-static lucid_status get_text(char *to, size_t capacity, const ProtobufCBinaryData *from, const char *name) {
-    if (from->len >= capacity)
-        return lucid_fail(LUCID_ERR_COMM, "message: %s has %zu bytes, more than %zu", name, from->len, capacity - 1);
-    if (from->len) memcpy(to, from->data, from->len);
-    to[from->len] = '\0';
-    return LUCID_OK;
-}
-
-/* Bytes of the UTF-8 character at text, 0 where there is none: overlong forms, surrogates and NUL are none. */
-static size_t utf8_length(const uint8_t *text, size_t n) {
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    if (text[0] < 0x80) return text[0] != 0;
-    const size_t length = text[0] >= 0xf0 ? 4 : text[0] >= 0xe0 ? 3 : 2;
-    if (text[0] < 0xc0 || text[0] > 0xf4 || length > n) return 0;
-    uint32_t code = text[0] & (0x7fu >> length);
-    for (size_t i = 1; i < length; i++) {
-        if ((text[i] & 0xc0) != 0x80) return 0;
-        code = code << 6 | (text[i] & 0x3f);
-    }
-    const bool surrogate = code >= 0xd800 && code < 0xe000;
-    return code >= least[length] && code <= 0x10ffff && !surrogate ? length : 0;
-}
-
-static bool text_valid(const ProtobufCBinaryData *text) {
-    for (size_t i = 0; i < text->len;) {
-        const size_t length = utf8_length(text->data + i, text->len - i);
-        if (!length) return false;
-        i += length;
-    }
-    return true;
-}
-
-static lucid_status check_message(const ProtobufCMessage *message, lucid_status failure);
-
-static lucid_status check_element(const ProtobufCFieldDescriptor *field, const void *array, size_t i,
-                                  lucid_status failure) {
-    switch (field->type) {
-    case PROTOBUF_C_TYPE_ENUM:
-        if (protobuf_c_enum_descriptor_get_value(field->descriptor, ((const int *)array)[i])) return LUCID_OK;
-        return lucid_fail(failure, "message: %s has no value %d", field->name, ((const int *)array)[i]);
-    case PROTOBUF_C_TYPE_DOUBLE:
-        if (isfinite(((const double *)array)[i])) return LUCID_OK;
-        return lucid_fail(failure, "message: %s is not finite", field->name);
-    case PROTOBUF_C_TYPE_BYTES:
-        if (text_valid(&((const ProtobufCBinaryData *)array)[i])) return LUCID_OK;
-        return lucid_fail(failure, "message: %s is not UTF-8 text", field->name);
-    case PROTOBUF_C_TYPE_MESSAGE:
-        return check_message(((ProtobufCMessage *const *)array)[i], failure);
-    default:
-        return LUCID_OK;
-    }
-}
-
-/* Ranges of enumerations, finite numbers, texts, and nothing that this version does not know. */
-static lucid_status check_message(const ProtobufCMessage *message, lucid_status failure) {
-    const char *base = (const char *)message;
-    if (message->n_unknown_fields)
-        return lucid_fail(failure, "message: %s has an unknown field %" PRIu32, message->descriptor->short_name,
-                          message->unknown_fields[0].tag);
-    for (unsigned f = 0; f < message->descriptor->n_fields; f++) {
-        const ProtobufCFieldDescriptor *field = &message->descriptor->fields[f];
-        const bool repeated = field->label == PROTOBUF_C_LABEL_REPEATED;
-        const size_t n = repeated ? *(const size_t *)(base + field->quantifier_offset) : 1;
-        const void *array = repeated ? *(void *const *)(base + field->offset) : base + field->offset;
-        for (size_t i = 0; i < n; i++) LUCID_TRY(check_element(field, array, i, failure));
-    }
-    return LUCID_OK;
-}
-
-static lucid_status pack(uint8_t **bytes, size_t *n_bytes, Lucid__Envelope *envelope, size_t max_bytes) {
-    envelope->version = LUCID_MESSAGE_VERSION;
-    const size_t n = lucid__envelope__get_packed_size(envelope);
-    if (n > max_bytes) return lucid_fail(LUCID_ERR_USAGE, "message: %zu bytes, more than %zu", n, max_bytes);
-    *bytes = malloc(n);
-    if (!*bytes) return lucid_fail(LUCID_ERR_MEMORY, "message: no memory for %zu bytes", n);
-    *n_bytes = lucid__envelope__pack(envelope, *bytes);
-    return LUCID_OK;
-}
+static const lucid_origin own = {"message", LUCID_ERR_USAGE}, peer = {"message", LUCID_ERR_COMM};
 
 static lucid_status put_job(Lucid__Job *to, const lucid_job *from) {
     JOB_NUMBERS(COPY_NUMBER)
     JOB_TEXTS(PUT_TEXT)
-    return check_message(&to->base, LUCID_ERR_USAGE);
+    return lucid_message_check(&to->base, own);
 }
 
 lucid_status lucid_message_pack_job(uint8_t **bytes, size_t *n_bytes, const lucid_job *job) {
@@ -125,7 +40,7 @@ lucid_status lucid_message_pack_job(uint8_t **bytes, size_t *n_bytes, const luci
     LUCID_TRY(put_job(&body, job));
     envelope.body_case = LUCID__ENVELOPE__BODY_JOB;
     envelope.job = &body;
-    return pack(bytes, n_bytes, &envelope, LUCID_JOB_MAX_BYTES);
+    return lucid_envelope_pack(bytes, n_bytes, &envelope, LUCID_JOB_MAX_BYTES);
 }
 
 static void put_event(Lucid__Event *to, const lucid_report_event *from) {
@@ -138,7 +53,7 @@ static lucid_status put_report(Lucid__RankReport *to, const lucid_rank_report *f
     PUT_TEXT(host)
     to->n_phase = LUCID_REPORT_PHASES;
     to->phase = (double *)from->phase;
-    return check_message(&to->base, LUCID_ERR_USAGE);
+    return lucid_message_check(&to->base, own);
 }
 
 lucid_status lucid_message_pack_report(uint8_t **bytes, size_t *n_bytes, const lucid_rank_report *report) {
@@ -163,58 +78,11 @@ lucid_status lucid_message_pack_report(uint8_t **bytes, size_t *n_bytes, const l
     LUCID_TRY_GOTO(put_report(&body, report), free_events);
     envelope.body_case = LUCID__ENVELOPE__BODY_REPORT;
     envelope.report = &body;
-    status = pack(bytes, n_bytes, &envelope, LUCID_REPORT_MAX_BYTES);
+    status = lucid_envelope_pack(bytes, n_bytes, &envelope, LUCID_REPORT_MAX_BYTES);
 free_events:
     free(body.events);
     free(events);
     return status;
-}
-
-/* Memory that unpacking may take in all. Freed memory does not count again, so blocks need no sizes. */
-typedef struct {
-    size_t left;
-} allowance;
-
-static void *take(void *context, size_t bytes) {
-    allowance *a = context;
-    const size_t overhead = 2 * sizeof(void *); /* malloc's own */
-    if (bytes > a->left || a->left - bytes < overhead) return NULL;
-    a->left -= bytes + overhead;
-    return malloc(bytes);
-}
-
-static void give(void *context, void *block) {
-    (void)context;
-    free(block);
-}
-
-/* The least event takes 11 bytes on the wire and, with protobuf-c's notes, below 200 in memory: 32 times the size is
- * ample for a true message and still a bound for one that is made of empty parts. */
-static ProtobufCAllocator allocator_for(allowance *a, size_t n_bytes) {
-    a->left = 32 * n_bytes + 65536;
-    return (ProtobufCAllocator){.alloc = take, .free = give, .allocator_data = a};
-}
-
-/* The version is looked at before anything else is read: it is the first field that pack writes. */
-static lucid_status check_version(const uint8_t *bytes, size_t n_bytes, size_t max_bytes) {
-    if (n_bytes > max_bytes) return lucid_fail(LUCID_ERR_COMM, "message: %zu bytes, more than %zu", n_bytes, max_bytes);
-    if (n_bytes < 2 || bytes[0] != 1 << 3 || bytes[1] > 127)
-        return lucid_fail(LUCID_ERR_COMM, "message: does not begin with a version");
-    if (bytes[1] != LUCID_MESSAGE_VERSION)
-        return lucid_fail(LUCID_ERR_COMM, "message: version %d, this build has %d: ranks run different builds",
-                          bytes[1], LUCID_MESSAGE_VERSION);
-    return LUCID_OK;
-}
-
-static lucid_status check_envelope(const Lucid__Envelope *envelope, int body_case, const char *body) {
-    if (envelope->version != LUCID_MESSAGE_VERSION)
-        return lucid_fail(LUCID_ERR_COMM, "message: has two versions, %d and %" PRIu32, LUCID_MESSAGE_VERSION,
-                          envelope->version);
-    if (envelope->base.n_unknown_fields)
-        return lucid_fail(LUCID_ERR_COMM, "message: the envelope has an unknown field %" PRIu32,
-                          envelope->base.unknown_fields[0].tag);
-    if ((int)envelope->body_case != body_case) return lucid_fail(LUCID_ERR_COMM, "message: is no %s", body);
-    return LUCID_OK;
 }
 
 static lucid_status get_job(lucid_job *to, const Lucid__Job *from) {
@@ -224,17 +92,13 @@ static lucid_status get_job(lucid_job *to, const Lucid__Job *from) {
 }
 
 lucid_status lucid_message_unpack_job(lucid_job *job, const uint8_t *bytes, size_t n_bytes) {
-    allowance memory;
+    lucid_opened opened;
     lucid_job copy = {0};
-    LUCID_TRY(check_version(bytes, n_bytes, LUCID_JOB_MAX_BYTES));
-    ProtobufCAllocator allocator = allocator_for(&memory, n_bytes);
-    Lucid__Envelope *envelope = lucid__envelope__unpack(&allocator, n_bytes, bytes);
-    if (!envelope) return lucid_fail(LUCID_ERR_COMM, "message: the job's %zu bytes are malformed", n_bytes);
-    lucid_status status = check_envelope(envelope, LUCID__ENVELOPE__BODY_JOB, "job");
-    if (!status) status = check_message(&envelope->job->base, LUCID_ERR_COMM);
-    if (!status) status = get_job(&copy, envelope->job);
+    LUCID_TRY(
+        lucid_envelope_open(&opened, bytes, n_bytes, LUCID_JOB_MAX_BYTES, LUCID__ENVELOPE__BODY_JOB, "job", peer));
+    const lucid_status status = get_job(&copy, opened.envelope->job);
     if (!status) *job = copy;
-    lucid__envelope__free_unpacked(envelope, &allocator);
+    lucid_envelope_close(&opened);
     return status;
 }
 
@@ -264,16 +128,12 @@ static lucid_status get_report(lucid_rank_report *to, const Lucid__RankReport *f
 }
 
 lucid_status lucid_message_unpack_report(lucid_rank_report *report, const uint8_t *bytes, size_t n_bytes) {
-    allowance memory;
+    lucid_opened opened;
     lucid_rank_report copy = {0};
-    LUCID_TRY(check_version(bytes, n_bytes, LUCID_REPORT_MAX_BYTES));
-    ProtobufCAllocator allocator = allocator_for(&memory, n_bytes);
-    Lucid__Envelope *envelope = lucid__envelope__unpack(&allocator, n_bytes, bytes);
-    if (!envelope) return lucid_fail(LUCID_ERR_COMM, "message: the report's %zu bytes are malformed", n_bytes);
-    lucid_status status = check_envelope(envelope, LUCID__ENVELOPE__BODY_REPORT, "report");
-    if (!status) status = check_message(&envelope->report->base, LUCID_ERR_COMM);
-    if (!status) status = get_report(&copy, envelope->report);
+    LUCID_TRY(lucid_envelope_open(&opened, bytes, n_bytes, LUCID_REPORT_MAX_BYTES, LUCID__ENVELOPE__BODY_REPORT,
+                                  "report", peer));
+    const lucid_status status = get_report(&copy, opened.envelope->report);
     if (!status) *report = copy;
-    lucid__envelope__free_unpacked(envelope, &allocator);
+    lucid_envelope_close(&opened);
     return status;
 }
