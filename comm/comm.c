@@ -1,9 +1,10 @@
 /* The communicator: chooses a transport by walking the table, checks arguments once for all transports, and builds on
- * their three collectives what needs no transport of its own (barrier, agreement, gathering of unknown sizes). */
+ * their collectives what needs no transport of its own (barrier, agreement, gathering of unknown sizes). */
 #include "comm/comm.h"
 
 #include "transports.h"
 
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,6 +94,14 @@ lucid_status lucid_comm_test(lucid_comm *comm, lucid_request *request, bool *don
 lucid_status lucid_comm_broadcast(lucid_comm *comm, void *buffer, size_t bytes, int root) {
     LUCID_TRY(check_rank(comm, root));
     return comm->transport->broadcast(comm, buffer, bytes, root);
+}
+
+lucid_status lucid_comm_allgather(lucid_comm *comm, const void *send, void *recv, const size_t *recv_bytes) {
+    size_t total = 0;
+    for (int r = 0; r < comm->world_size; r++)
+        if (__builtin_add_overflow(total, recv_bytes[r], &total) || total > INT_MAX)
+            return lucid_fail(LUCID_ERR_COMM, "an all-gather of more than %d bytes", INT_MAX);
+    return comm->transport->allgather(comm, send, recv, recv_bytes);
 }
 
 lucid_status lucid_comm_allreduce(lucid_comm *comm, double *x, int n, lucid_reduction op) {

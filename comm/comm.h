@@ -76,6 +76,7 @@ typedef struct lucid_transport {
     lucid_status (*broadcast)(lucid_comm *comm, void *buffer, size_t bytes, int root);
     lucid_status (*gather)(lucid_comm *comm, const void *send, size_t bytes, void *recv, const size_t *recv_bytes,
                            int root);
+    lucid_status (*allgather)(lucid_comm *comm, const void *send, void *recv, const size_t *recv_bytes);
     lucid_status (*allreduce)(lucid_comm *comm, double *x, int n, lucid_reduction op);
 } lucid_transport;
 
@@ -112,6 +113,9 @@ lucid_status lucid_comm_broadcast(lucid_comm *comm, void *buffer, size_t bytes, 
  * there. */
 lucid_status lucid_comm_gather(lucid_comm *comm, const void *send, size_t bytes, void **recv, size_t *recv_bytes,
                                int root);
+/* Each rank's bytes to every rank, end to end in rank order. Every rank gives the same sizes recv_bytes (world_size),
+ * its own among them; recv holds their sum, less than 2 GiB. */
+lucid_status lucid_comm_allgather(lucid_comm *comm, const void *send, void *recv, const size_t *recv_bytes);
 lucid_status lucid_comm_allreduce(lucid_comm *comm, double *x, int n, lucid_reduction op);
 lucid_status lucid_comm_barrier(lucid_comm *comm);
 

@@ -257,5 +257,6 @@ const lucid_transport lucid_transport_mpi = {
     .abort = mpi_abort,
     .broadcast = lucid_mpi_broadcast,
     .gather = lucid_mpi_gather,
+    .allgather = lucid_mpi_allgather,
     .allreduce = lucid_mpi_allreduce,
 };

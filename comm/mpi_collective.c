@@ -155,6 +155,32 @@ lucid_status lucid_mpi_gather(lucid_comm *comm, const void *send, size_t bytes, 
     return wait_for_stragglers(comm, "gather");
 }
 
+static lucid_status allgather_counts(lucid_comm *comm, const void *send, void *recv, const size_t *recv_bytes,
+                                     int *counts, int *places) {
+    const mpi_world *world = comm->impl;
+    bool all_bring = true;
+    for (int r = 0, place = 0; r < comm->world_size; place += counts[r], r++) {
+        counts[r] = (int)recv_bytes[r]; /* the caller checked their sum */
+        places[r] = place;
+        all_bring = all_bring && counts[r] > 0;
+    }
+    MPI_Request request;
+    LUCID_TRY_MPI(MPI_Iallgatherv(send, counts[comm->rank], MPI_BYTE, recv, counts, places, MPI_BYTE,
+                                  world->collectives, &request));
+    LUCID_TRY(wait_all(comm, 1, &request, "allgather"));
+    return all_bring ? LUCID_OK : wait_for_stragglers(comm, "allgather");
+}
+
+/* Nobody has everything before all have come, so only a rank that brings nothing must be waited for. */
+lucid_status lucid_mpi_allgather(lucid_comm *comm, const void *send, void *recv, const size_t *recv_bytes) {
+    LUCID_TRY(lucid_mpi_check(comm->impl));
+    int *counts = malloc(2 * (size_t)comm->world_size * sizeof *counts);
+    if (!counts) return lucid_fail(LUCID_ERR_MEMORY, "no memory for the sizes of %d ranks", comm->world_size);
+    const lucid_status status = allgather_counts(comm, send, recv, recv_bytes, counts, counts + comm->world_size);
+    free(counts);
+    return status;
+}
+
 lucid_status lucid_mpi_allreduce(lucid_comm *comm, double *x, int n, lucid_reduction op) {
     const mpi_world *world = comm->impl;
     LUCID_TRY(lucid_mpi_check(world));

@@ -47,6 +47,7 @@ void lucid_mpi_extent_free(mpi_extent *extent);
 lucid_status lucid_mpi_broadcast(lucid_comm *comm, void *buffer, size_t bytes, int root);
 lucid_status lucid_mpi_gather(lucid_comm *comm, const void *send, size_t bytes, void *recv, const size_t *recv_bytes,
                               int root);
+lucid_status lucid_mpi_allgather(lucid_comm *comm, const void *send, void *recv, const size_t *recv_bytes);
 lucid_status lucid_mpi_allreduce(lucid_comm *comm, double *x, int n, lucid_reduction op);
 
 #endif

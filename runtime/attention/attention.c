@@ -1,6 +1,7 @@
 /* A rank's share of the tensors: set-up, reading in, writing out. */
 #include "runtime/attention/attention.h"
 #include "runtime/attention/plan.h"
+#include "runtime/isa.h"
 
 #include <math.h>
 #include <omp.h>
@@ -65,24 +66,6 @@ static lucid_status schedules_create(lucid_attention *a) {
     return LUCID_OK;
 }
 
-/* "auto" is the best set that all ranks have, so that the bits do not depend on who computed what. */
-static lucid_status agree_kernels(lucid_attention *a) {
-    const char *isa = a->options.isa ? a->options.isa : "auto";
-    a->kernels = lucid_kernels_find(isa);
-    LUCID_TRY(lucid_comm_agree(
-        a->comm,
-        a->kernels ? LUCID_OK
-                   : lucid_fail(LUCID_ERR_UNSUPPORTED, "instruction set '%s' is unknown or not supported here", isa)));
-    int count;
-    const lucid_kernels *const *table = lucid_kernels_table(&count);
-    double index = 0; /* best first: the largest index is the least capable */
-    for (int i = 0; i < count; i++)
-        if (table[i] == a->kernels) index = i;
-    LUCID_TRY(lucid_comm_allreduce(a->comm, &index, 1, LUCID_MAX));
-    a->kernels = table[(int)index];
-    return LUCID_OK;
-}
-
 static lucid_status allocate(lucid_attention *a) {
     a->channels = calloc((size_t)a->plan.channels, sizeof *a->channels);
     if (!a->channels) return lucid_fail(LUCID_ERR_MEMORY, "no memory for %d channels", a->plan.channels);
@@ -112,7 +95,7 @@ lucid_status lucid_attention_create(lucid_attention **attention, lucid_comm *com
     a->record_floats = lucid_record_floats(a->shape);
     a->query_floats = lucid_query_floats(a->shape);
     a->state_floats = lucid_state_floats(a->shape);
-    LUCID_TRY_GOTO(agree_kernels(a), free_attention);
+    LUCID_TRY_GOTO(lucid_isa_agree(&a->kernels, comm, options->isa), free_attention);
     LUCID_TRY_GOTO(lucid_comm_agree(comm, allocate(a)), free_attention);
     *attention = a;
     return LUCID_OK;

@@ -48,6 +48,33 @@ static void gathers_of_uneven_sizes(lucid_comm *comm, size_t step, int root) {
     free(gathered), free(sizes), free(send);
 }
 
+/* Rank r brings r * step bytes of 'a' + r to everybody. */
+static void allgathers_of_uneven_sizes(lucid_comm *comm, size_t step) {
+    const int n = comm->world_size;
+    size_t *sizes = calloc((size_t)n, sizeof *sizes), total = 0;
+    for (int r = 0; r < n; r++) total += sizes[r] = (size_t)r * step;
+    char *send = malloc(sizes[comm->rank] + 1), *recv = malloc(total + 1);
+    memset(send, 'a' + comm->rank, sizes[comm->rank]);
+    recv[total] = '!';
+    REQUIRE(lucid_comm_allgather(comm, send, recv, sizes));
+    const char *at = recv;
+    for (int r = 0; r < n; r++) {
+        size_t wrong = 0;
+        for (size_t b = 0; b < sizes[r]; b++) wrong += *at++ != 'a' + r;
+        CHECK(wrong == 0, "step %zu: %zu bytes of rank %d are wrong", step, wrong, r);
+    }
+    CHECK(*at == '!', "step %zu: written past the end", step);
+    free(recv), free(send), free(sizes);
+}
+
+/* Sums beyond MPI's counts are refused before anything is sent. */
+static void too_large_allgathers_are_refused(lucid_comm *comm) {
+    size_t *sizes = calloc((size_t)comm->world_size, sizeof *sizes);
+    sizes[0] = (size_t)1 << 31;
+    CHECK(lucid_comm_allgather(comm, NULL, NULL, sizes) == LUCID_ERR_COMM, "2 GiB are accepted");
+    free(sizes);
+}
+
 /* A rank that runs ahead must wait: the barrier is seen by all ranks' clocks, which one host shares. */
 static void barriers_hold(lucid_comm *comm) {
     const int last = comm->world_size - 1;
@@ -89,8 +116,10 @@ int main(int argc, char **argv) {
         gathers_of_uneven_sizes(comm, 17, root);
         gathers_of_uneven_sizes(comm, 1 << 20, root);
     }
+    for (size_t step = 0; step <= (size_t)1 << 20; step = step * 64 + 1) allgathers_of_uneven_sizes(comm, step);
     barriers_hold(comm);
     failures_are_agreed_on(comm);
+    too_large_allgathers_are_refused(comm);
     lucid_comm_close(comm);
     return check_result();
 }

@@ -11,8 +11,12 @@ static lucid_status run(lucid_comm *comm, const char *collective) {
     double x = 0;
     size_t sizes[64];
     void *gathered;
+    double all[64];
     if (!strcmp(collective, "broadcast")) return lucid_comm_broadcast(comm, &x, sizeof x, 0);
     if (!strcmp(collective, "gather")) return lucid_comm_gather(comm, &x, sizeof x, &gathered, sizes, 0);
+    for (int r = 0; r < comm->world_size; r++) sizes[r] = r == comm->world_size - 1 ? 0 : sizeof x;
+    if (!strcmp(collective, "allgather"))
+        return lucid_comm_allgather(comm, &x, all, sizes); /* the absent has nothing */
     return lucid_comm_barrier(comm);
 }
 
