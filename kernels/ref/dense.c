@@ -61,6 +61,53 @@ void lucid_dense_attend(double *out, double *lse, const double *q, const double 
         lucid_dense_attend_row(out + i * dv, lse + i, q + i * d, k, y, i, d, dv, softmax_scale);
 }
 
+static void axpy(double *y, double a, const double *x, int n) {
+    for (int c = 0; c < n; c++) y[c] += a * x[c];
+}
+
+void lucid_dense_attend_backward(double *dq, double *dk, double *dy, const double *dout, const double *q,
+                                 const double *k, const double *y, int64_t n, int d, int dv, double softmax_scale,
+                                 double *row) {
+    for (int64_t i = 0; i < n; i++) {
+        const double *q_i = q + i * d, *dout_i = dout + i * dv;
+        double *dq_i = dq + i * d, lse;
+        lucid_dense_attend_row(row, &lse, q_i, k, y, i, d, dv, softmax_scale);
+        const double delta = dot(dout_i, row, dv);
+        for (int c = 0; c < d; c++) dq_i[c] = 0;
+        for (int64_t j = 0; j <= i; j++) {
+            const double w = exp(softmax_scale * dot(q_i, k + j * d, d) - lse);
+            const double ds = softmax_scale * w * (dot(dout_i, y + j * dv, dv) - delta);
+            axpy(dq_i, ds, k + j * d, d);
+            axpy(dk + j * d, ds, q_i, d);
+            axpy(dy + j * dv, w, dout_i, dv);
+        }
+    }
+}
+
+void lucid_dense_solve_backward(double *dv, double *dkn, const double *dy, const double *kn, const double *y, int64_t n,
+                                int d, int value_dim) {
+    for (int64_t i = 0; i < n * d; i++) dkn[i] = 0;
+    for (int64_t j = n - 1; j >= 0; j--) {
+        double *dv_j = dv + j * value_dim;
+        for (int c = 0; c < value_dim; c++) dv_j[c] = dy[j * value_dim + c];
+        for (int64_t i = j + 1; i < n; i++) {
+            const double *dv_i = dv + i * value_dim, p = lucid_dense_weight(kn + i * d, kn + j * d, d);
+            const double dx = -dot(dv_i, y + j * value_dim, value_dim) * p / sqrt(d);
+            axpy(dv_j, -p, dv_i, value_dim);
+            axpy(dkn + i * d, dx, kn + j * d, d);
+            axpy(dkn + j * d, dx, kn + i * d, d);
+        }
+    }
+}
+
+void lucid_dense_normalise_backward(double *dk, const double *dkn, const double *k, int64_t n, int d, double eps) {
+    for (int64_t i = 0; i < n; i++) {
+        const double *k_i = k + i * d, *dkn_i = dkn + i * d, r = 1 / sqrt(dot(k_i, k_i, d) / d + eps);
+        const double along = dot(k_i, dkn_i, d) * r * r * r / d;
+        for (int c = 0; c < d; c++) dk[i * d + c] += r * dkn_i[c] - along * k_i[c];
+    }
+}
+
 /* fmax would pass over a NaN. */
 static double max_or_nan(double a, double b) {
     return isnan(a) || isnan(b) ? NAN : fmax(a, b);

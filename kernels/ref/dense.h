@@ -6,6 +6,13 @@
  *   y_i  = v_i - sum_{j<i} P_ij y_j                                  (P Y = V)
  *   o_i  = sum_{j<=i} softmax_j(softmax_scale q_i . k_j) y_j
  *
+ * and its backward, given dout, with w_ij the softmax weights:
+ *
+ *   ds_ij = w_ij (dout_i . y_j - dout_i . o_i)      dq_i = softmax_scale sum_j ds_ij k_j
+ *   dy_j  = sum_i w_ij dout_i                       dk_j = softmax_scale sum_i ds_ij q_i
+ *   P^T dV = dY                                     dx_ij = -(dv_i . y_j) P_ij for j < i
+ *   dkn_i = (sum_{j<i} dx_ij kn_j + sum_{j>i} dx_ji kn_j) / sqrt(d), then backward through the norm into dk
+ *
  * Rows are functions of their own, so that callers may share them out. No allocation. */
 #ifndef LUCID_KERNELS_REF_DENSE_H
 #define LUCID_KERNELS_REF_DENSE_H
@@ -32,6 +39,20 @@ void lucid_dense_attend_row(double *out_i, double *lse_i, const double *q_i, con
 /* out (n, dv) and lse (n). */
 void lucid_dense_attend(double *out, double *lse, const double *q, const double *k, const double *y, int64_t n, int d,
                         int dv, double softmax_scale);
+
+/* Softmax attention of one query head backwards: dq (n, d) is written, dk (n, d) and dy (n, dv) are added to, so that
+ * the query heads of one key-value head sum up. row is scratch (dv). */
+void lucid_dense_attend_backward(double *dq, double *dk, double *dy, const double *dout, const double *q,
+                                 const double *k, const double *y, int64_t n, int d, int dv, double softmax_scale,
+                                 double *row);
+
+/* The solve backwards: dv (n, value_dim) from P^T dV = dY by back substitution, dv and dy may be the same; dkn (n, d)
+ * is written. */
+void lucid_dense_solve_backward(double *dv, double *dkn, const double *dy, const double *kn, const double *y, int64_t n,
+                                int d, int value_dim);
+
+/* dk (n, d) += the gradient through kn = k / sqrt(mean(k^2) + eps). */
+void lucid_dense_normalise_backward(double *dk, const double *dkn, const double *k, int64_t n, int d, double eps);
 
 /* max_i |x_i - ref_i| / sqrt(mean_i |ref_i|^2), 2-norms over the dim numbers of a row; the norm of the reference alone
  * scales it, not each row's own. NaN anywhere in x gives NaN. */
