@@ -57,7 +57,6 @@ static lucid_status schedules_create(lucid_attention *a) {
         .rank = a->comm->rank,
         .solve = a->problem.attention == LUCID_ATTENTION_LUCID,
         .fused = a->plan.schedule == LUCID_SCHEDULE_FUSED,
-        .second_round = a->plan.second_round,
         .window = a->plan.window_tiles > 1 ? a->plan.window_tiles : 1,
         .range_max = range_max(a),
     };
@@ -189,12 +188,11 @@ static void global_head(const tile_job *job, int *batch, int *head) {
     if (has_query_heads(job->tensor)) *head = *head * a->group + job->head;
 }
 
-static void pack_granule(const tile_job *job, const void *rows, lucid_dtype dtype, int granule, int granules,
-                         int n_rows) {
+static void pack_granule(const tile_job *job, const void *rows, lucid_dtype dtype, int granule, int n_rows) {
     lucid_attention *a = job->a;
     const lucid_kernels *k = a->kernels;
-    float *record = lucid_own_tile(job->channel, job->row) +
-                    lucid_record_index(job->sequence, granules, granule) * a->record_floats;
+    float *record =
+        lucid_own_tile(job->channel, job->row) + lucid_record_index(a, job->sequence, granule) * a->record_floats;
     if (job->tensor == LUCID_Q) {
         float *qt = job->channel->queries +
                     lucid_query_index(a, job->channel, job->row, job->sequence, job->head, granule) * a->query_floats;
@@ -225,7 +223,7 @@ static lucid_status load_tile(const tile_job *job, lucid_dtype dtype, lucid_read
     for (int g = 0; g < granules; g++) {
         int left = n_tokens - g * LUCID_GRANULE;
         const void *source = rows + (size_t)g * LUCID_GRANULE * dim * lucid_dtype_bytes(dtype);
-        pack_granule(job, source, dtype, g, granules, left < LUCID_GRANULE ? left : LUCID_GRANULE);
+        pack_granule(job, source, dtype, g, left < LUCID_GRANULE ? left : LUCID_GRANULE);
     }
     if (job->tensor == LUCID_V) lucid_samples_capture(a, job->channel, job->row, job->sequence);
     return LUCID_OK;
@@ -285,11 +283,11 @@ lucid_status lucid_attention_load(lucid_attention *a, lucid_tensor tensor, lucid
 
 /* --- writing out --- */
 
-static void unpack_granule(const tile_job *job, float *out, float *lse, int granule, int granules, int n_rows) {
+static void unpack_granule(const tile_job *job, float *out, float *lse, int granule, int n_rows) {
     const lucid_attention *a = job->a;
     if (job->tensor == LUCID_Y) {
-        const float *record = lucid_own_tile(job->channel, job->row) +
-                              lucid_record_index(job->sequence, granules, granule) * a->record_floats;
+        const float *record =
+            lucid_own_tile(job->channel, job->row) + lucid_record_index(a, job->sequence, granule) * a->record_floats;
         const float *y = record + lucid_record_values(a->shape);
         for (int i = 0; i < n_rows; i++)
             memcpy(out + (size_t)i * a->shape.value_dim, y + (size_t)i * a->shape.value_ld,
@@ -310,7 +308,7 @@ static lucid_status store_tile(const tile_job *job, lucid_writer writer, void *c
     global_head(job, &batch, &head);
     for (int g = 0; g < granules; g++) {
         int first = g * LUCID_GRANULE, left = n_tokens - first;
-        unpack_granule(job, out + (size_t)first * a->problem.value_dim, lse + first, g, granules,
+        unpack_granule(job, out + (size_t)first * a->problem.value_dim, lse + first, g,
                        left < LUCID_GRANULE ? left : LUCID_GRANULE);
     }
     double begin = lucid_clock();

@@ -2,8 +2,9 @@
  *
  * Sequences are (batch, kv head) pairs, numbered b * n_kv_heads + h and cut into channels of consecutive ones. A
  * channel has its own schedule and its own memory; the sequences of a channel travel together. A tile of a channel is
- *   (n_sequences, granules of the tile) records,
- * contiguous, stored by the owner, sent and received as it stands, and read by the kernels in place.
+ *   (n_sequences, granules_per_tile) records,
+ * contiguous, stored by the owner, sent and received as it stands, and read by the kernels in place. The last tile is
+ * stored in full too, however few of its tokens there are, so that a record's place never changes.
  */
 #ifndef LUCID_RUNTIME_ATTENTION_ATTENTION_H
 #define LUCID_RUNTIME_ATTENTION_ATTENTION_H
@@ -80,8 +81,8 @@ static inline float *lucid_own_tile(const lucid_channel *c, int row) {
 }
 
 /* Offset of a record in a tile, in records; of a query granule or state, in granules. */
-static inline size_t lucid_record_index(int sequence, int granules, int granule) {
-    return (size_t)sequence * granules + granule;
+static inline size_t lucid_record_index(const lucid_attention *a, int sequence, int granule) {
+    return (size_t)sequence * a->granules_per_tile + granule;
 }
 static inline size_t lucid_query_index(const lucid_attention *a, const lucid_channel *c, int row, int sequence,
                                        int head, int granule) {

@@ -66,8 +66,7 @@ WIDE static void add_squares(double *sums, const float *y, int value_dim, int va
 
 static const float *record_at(const lucid_attention *a, const lucid_channel *channel, int row, int sequence,
                               int granule) {
-    int granules = lucid_tile_granules(a, channel->schedule->rows[row]);
-    return lucid_own_tile(channel, row) + lucid_record_index(sequence, granules, granule) * a->record_floats;
+    return lucid_own_tile(channel, row) + lucid_record_index(a, sequence, granule) * a->record_floats;
 }
 
 static void tile_squares(double *sums, const lucid_attention *a, const lucid_channel *channel, int row, int sequence) {

@@ -135,10 +135,6 @@ static float *tile_address(const lucid_channel *c, int tile, int slot) {
     return slot >= 0 ? c->window + (size_t)slot * c->tile_floats : lucid_own_tile(c, c->schedule->row_of[tile]);
 }
 
-static size_t message_bytes(const lucid_attention *a, const lucid_channel *c, int tile) {
-    return (size_t)c->n_sequences * lucid_tile_granules(a, tile) * a->record_floats * sizeof(float);
-}
-
 static pending *free_pending(engine *e, int channel) {
     pending *p = e->pending + (size_t)channel * REQUESTS_PER_CHANNEL;
     while (p->request) p++;
@@ -150,7 +146,7 @@ static lucid_status post(engine *e, int channel, const lucid_transfer *transfer,
     lucid_channel *c = &a->channels[channel];
     pending *p = free_pending(e, channel);
     float *tile = tile_address(c, transfer->tile, transfer->slot);
-    size_t bytes = message_bytes(a, c, transfer->tile);
+    size_t bytes = c->tile_floats * sizeof(float);
     *p = (pending){.transfer = *transfer, .flight = flight};
     e->n_pending[channel][flight]++;
     int link = 2 * channel + transfer->link; /* the transport's channel */
@@ -209,8 +205,7 @@ static int64_t list_keys(const lucid_attention *a, lucid_worker *w, const lucid_
     int64_t n = 0;
     for (int tile = piece->first; tile < piece->last; tile++) {
         int granules = lucid_tile_granules(a, tile);
-        const float *records =
-            w->tiles[tile - piece->first] + lucid_record_index(sequence, granules, 0) * a->record_floats;
+        const float *records = w->tiles[tile - piece->first] + lucid_record_index(a, sequence, 0) * a->record_floats;
         for (int g = 0; g < granules; g++) w->keys[n++] = records + (size_t)g * a->record_floats;
     }
     return n;
@@ -221,7 +216,7 @@ static void run_update(const lucid_attention *a, lucid_worker *w, const assignme
     int granules = lucid_tile_granules(a, c->schedule->rows[job->piece.row]);
     for (int s = 0; s < c->n_sequences; s++) {
         int64_t n = list_keys(a, w, &job->piece, s);
-        float *row = lucid_own_tile(c, job->piece.row) + lucid_record_index(s, granules, 0) * a->record_floats;
+        float *row = lucid_own_tile(c, job->piece.row) + lucid_record_index(a, s, 0) * a->record_floats;
         for (int g = 0; g < granules; g++)
             a->kernels->update(row + (size_t)g * a->record_floats, w->keys, n, a->shape, w->scratch);
     }
@@ -233,7 +228,7 @@ static void run_solve(const lucid_attention *a, lucid_worker *w, const assignmen
     int granules = lucid_tile_granules(a, c->schedule->rows[job->piece.row]);
     for (int s = 0; s < c->n_sequences; s++) {
         list_keys(a, w, &job->piece, s);
-        float *row = lucid_own_tile(c, job->piece.row) + lucid_record_index(s, granules, 0) * a->record_floats;
+        float *row = lucid_own_tile(c, job->piece.row) + lucid_record_index(a, s, 0) * a->record_floats;
         for (int g = 0; g < granules; g++) {
             float *record = row + (size_t)g * a->record_floats;
             a->kernels->update(record, w->keys, g, a->shape, w->scratch);
@@ -247,7 +242,7 @@ static void attend_head(const lucid_attention *a, lucid_worker *w, const assignm
     const lucid_channel *c = job->channel;
     int own = c->schedule->rows[job->piece.row], granules = lucid_tile_granules(a, own);
     bool diagonal = job->piece.last == own + 1;
-    const float *row = lucid_own_tile(c, job->piece.row) + lucid_record_index(sequence, granules, 0) * a->record_floats;
+    const float *row = lucid_own_tile(c, job->piece.row) + lucid_record_index(a, sequence, 0) * a->record_floats;
     for (int g = 0; g < granules; g++) {
         size_t index = lucid_query_index(a, c, job->piece.row, sequence, head, g);
         const float *qt = c->queries + index * a->query_floats;
@@ -304,7 +299,8 @@ static bool take(engine *e, int thread, assignment *job) {
             job->channel = c;
             job->channel_index = i;
             for (int tile = job->piece.first; tile < job->piece.last; tile++)
-                w->tiles[tile - job->piece.first] = tile_address(c, tile, lucid_schedule_slot(c->schedule, tile));
+                w->tiles[tile - job->piece.first] =
+                    tile_address(c, tile, lucid_schedule_slot(c->schedule, job->piece.kind, tile));
             return true;
         }
     return false;
@@ -409,7 +405,7 @@ static void collect_result(engine *e) {
 
 static lucid_status run_threads(engine *e) {
     lucid_attention *a = e->a;
-    for (int i = 0; i < a->plan.channels; i++) lucid_schedule_reset(a->channels[i].schedule);
+    for (int i = 0; i < a->plan.channels; i++) lucid_schedule_start(a->channels[i].schedule, NULL);
     for (int t = 0; t < a->threads; t++) memset(a->workers[t].phase, 0, sizeof a->workers[t].phase);
     count_work(e);
     a->result.bytes_sent = 0;

@@ -9,35 +9,35 @@ static int tile_at(const lucid_schedule *s, int position) {
     return position % s->n_tiles;
 }
 
-static bool in_solve_round(const lucid_schedule *s, int position) {
+/* What a tile is for at this position. */
+static bool serves_updates(const lucid_schedule *s, int position) {
     return s->config.solve && position < s->n_tiles;
 }
 
-/* May the tile leave the window with softmax work on it still undone? */
-static bool comes_again(const lucid_schedule *s, int position) {
-    return in_solve_round(s, position) && s->config.second_round;
+static bool serves_attends(const lucid_schedule *s, int position) {
+    return position >= s->n_positions - s->n_tiles;
 }
 
-static bool receives(const lucid_schedule *s, int tile) {
-    return s->hops[tile] > 0 && s->hops[tile] <= s->reach[tile];
+static bool receives(const lucid_schedule *s, int position) {
+    int hops = s->hops[tile_at(s, position)];
+    return hops > 0 && hops <= s->reach[position];
 }
 
-static bool sends(const lucid_schedule *s, int tile) {
-    return s->hops[tile] < s->reach[tile];
+static bool sends(const lucid_schedule *s, int position) {
+    return s->hops[tile_at(s, position)] < s->reach[position];
 }
 
 static bool row_solved(const lucid_schedule *s, int row) {
     return s->update_next[row] > s->rows[row];
 }
 
-int lucid_schedule_slot(const lucid_schedule *s, int tile) {
-    int slot = s->slot_of[tile];
-    return slot < 0 && s->n_positions > s->n_tiles ? s->slot_of[s->n_tiles + tile] : slot;
+int lucid_schedule_slot(const lucid_schedule *s, lucid_piece_kind kind, int tile) {
+    return s->slot_of[kind == LUCID_PIECE_ATTEND ? s->n_positions - s->n_tiles + tile : tile];
 }
 
-static bool available(const lucid_schedule *s, int tile) {
+static bool available(const lucid_schedule *s, lucid_piece_kind kind, int tile) {
     int row = s->row_of[tile];
-    return row >= 0 ? row_solved(s, row) : lucid_schedule_slot(s, tile) >= 0;
+    return row >= 0 ? row_solved(s, row) : lucid_schedule_slot(s, kind, tile) >= 0;
 }
 
 /* Index of the first local row after the tile. */
@@ -54,14 +54,13 @@ static int first_row_after(const lucid_schedule *s, int tile) {
 }
 
 static int next_incoming(const lucid_schedule *s, int position) {
-    while (position < s->n_positions && !receives(s, tile_at(s, position))) position++;
+    while (position < s->n_positions && !receives(s, position)) position++;
     return position;
 }
 
 static int next_send(const lucid_schedule *s, int position, int direction) {
     for (; position < s->n_positions; position++) {
-        int tile = tile_at(s, position);
-        if (s->direction[tile] == direction && sends(s, tile)) break;
+        if (s->direction[tile_at(s, position)] == direction && sends(s, position)) break;
     }
     return position;
 }
@@ -73,17 +72,17 @@ static bool attend_allowed(const lucid_schedule *s) {
     return s->config.fused || s->count->solved_rows == s->n_rows;
 }
 
-static int range_end(const lucid_schedule *s, int first, int limit) {
+static int range_end(const lucid_schedule *s, lucid_piece_kind kind, int first, int limit) {
     if (limit > first + s->config.range_max) limit = first + s->config.range_max;
     int last = first;
-    while (last < limit && available(s, last)) last++;
+    while (last < limit && available(s, kind, last)) last++;
     return last;
 }
 
 /* Takes key tiles [update_next, limit) for the row, as far as they are here. */
 static bool take_update(lucid_schedule *s, int row, int limit, lucid_piece *piece) {
     if (s->update_until[row] || row_solved(s, row)) return false;
-    int first = s->update_next[row], last = range_end(s, first, limit);
+    int first = s->update_next[row], last = range_end(s, LUCID_PIECE_UPDATE, first, limit);
     if (last == first) return false;
     s->update_until[row] = last;
     *piece = (lucid_piece){LUCID_PIECE_UPDATE, row, first, last};
@@ -92,7 +91,7 @@ static bool take_update(lucid_schedule *s, int row, int limit, lucid_piece *piec
 
 static bool take_attend(lucid_schedule *s, int row, int limit, lucid_piece *piece) {
     if (s->attend_until[row]) return false;
-    int first = s->attend_next[row], last = range_end(s, first, limit);
+    int first = s->attend_next[row], last = range_end(s, LUCID_PIECE_ATTEND, first, limit);
     if (last == first) return false;
     s->attend_until[row] = last;
     *piece = (lucid_piece){LUCID_PIECE_ATTEND, row, first, last};
@@ -118,10 +117,10 @@ static bool take_oldest(lucid_schedule *s, lucid_piece *piece) {
     int slot = s->count->released % s->config.window, position = s->slot_position[slot];
     if (!(s->slot_flags[slot] & ARRIVED)) return false;
     int tile = tile_at(s, position), first_row = first_row_after(s, tile);
-    if (in_solve_round(s, position))
+    if (serves_updates(s, position))
         for (int row = first_row; row < s->n_rows; row++)
             if (s->update_next[row] <= tile && take_update(s, row, tile + 1, piece)) return true;
-    if (comes_again(s, position) || !attend_allowed(s)) return false;
+    if (!serves_attends(s, position) || !attend_allowed(s)) return false;
     for (int row = first_row; row < s->n_rows; row++)
         if (s->attend_next[row] <= tile && take_attend(s, row, tile + 1, piece)) return true;
     return false;
@@ -160,18 +159,11 @@ static bool attends_done(const lucid_schedule *s, int tile) {
     return true;
 }
 
-static bool being_attended(const lucid_schedule *s, int tile) {
-    for (int row = first_row_after(s, tile); row < s->n_rows; row++)
-        if (s->attend_next[row] <= tile && s->attend_until[row] > tile) return true;
-    return false;
-}
-
 static bool may_release(const lucid_schedule *s, int slot) {
     int position = s->slot_position[slot], tile = tile_at(s, position);
     if (s->slot_flags[slot] != (ARRIVED | FORWARDED)) return false;
-    if (in_solve_round(s, position) && !updates_done(s, tile)) return false;
-    if (attends_done(s, tile)) return true;
-    return comes_again(s, position) && window_full(s) && !being_attended(s, tile);
+    if (serves_updates(s, position) && !updates_done(s, tile)) return false;
+    return !serves_attends(s, position) || attends_done(s, tile);
 }
 
 static void release_oldest(lucid_schedule *s) {
@@ -185,19 +177,19 @@ static void release_oldest(lucid_schedule *s) {
     }
 }
 
+/* Rows need not be solved or finished in order: a run may start with some of them done. */
+static void count_rows(lucid_schedule *s) {
+    struct lucid_schedule_counters *n = s->count;
+    while (n->solved_rows < s->n_rows && row_solved(s, n->solved_rows)) n->solved_rows++;
+    while (n->finished_rows < s->n_rows && s->attend_next[n->finished_rows] > s->rows[n->finished_rows])
+        n->finished_rows++;
+}
+
 void lucid_schedule_done(lucid_schedule *s, const lucid_piece *piece) {
-    int row = piece->row;
-    if (piece->kind == LUCID_PIECE_ATTEND) {
-        s->attend_next[row] = piece->last;
-        s->attend_until[row] = 0;
-        while (s->count->finished_rows < s->n_rows &&
-               s->attend_next[s->count->finished_rows] > s->rows[s->count->finished_rows])
-            s->count->finished_rows++;
-    } else {
-        s->update_next[row] = piece->last;
-        s->update_until[row] = 0;
-        if (piece->kind == LUCID_PIECE_SOLVE) s->count->solved_rows++;
-    }
+    bool attended = piece->kind == LUCID_PIECE_ATTEND;
+    (attended ? s->attend_next : s->update_next)[piece->row] = piece->last;
+    (attended ? s->attend_until : s->update_until)[piece->row] = 0;
+    count_rows(s);
     release_oldest(s);
 }
 
@@ -209,7 +201,7 @@ bool lucid_schedule_claim(lucid_schedule *s, lucid_transfer *transfer) {
     int tile = tile_at(s, position), slot = s->count->claimed++ % s->config.window;
     int world_size = s->config.layout.world_size;
     s->slot_position[slot] = position;
-    s->slot_flags[slot] = sends(s, tile) ? 0 : FORWARDED;
+    s->slot_flags[slot] = sends(s, position) ? 0 : FORWARDED;
     s->count->next_incoming = next_incoming(s, position + 1);
     *transfer = (lucid_transfer){.position = position,
                                  .tile = tile,
@@ -251,9 +243,9 @@ void lucid_schedule_sent(lucid_schedule *s, const lucid_transfer *transfer) {
     release_oldest(s);
 }
 
+/* Receives need no look: what comes is sent on or applied by a row. */
 bool lucid_schedule_finished(const lucid_schedule *s) {
     return s->count->finished_rows == s->n_rows && s->count->sends_in_flight == 0 &&
-           s->count->next_incoming >= s->n_positions && s->count->released == s->count->claimed &&
            s->count->next_send[0] >= s->n_positions && s->count->next_send[1] >= s->n_positions;
 }
 
@@ -273,21 +265,52 @@ static void fill_tables(lucid_schedule *s) {
     for (int tile = 0; tile < s->n_tiles; tile++) {
         bool ours = lucid_layout_owner(layout, tile) == s->config.rank;
         s->hops[tile] = lucid_layout_hops(layout, tile, s->config.rank);
-        s->reach[tile] = lucid_layout_reach(layout, tile);
         s->direction[tile] = (signed char)lucid_layout_direction(layout, tile);
         s->row_of[tile] = ours ? row : -1;
         if (ours) s->rows[row++] = tile;
     }
 }
 
-void lucid_schedule_reset(lucid_schedule *s) {
+bool lucid_cursor_legal(lucid_cursor c, int tile) {
+    return c.update_next >= 0 && c.update_next <= tile + 1 && c.attend_next >= 0 && c.attend_next <= tile + 1 &&
+           (c.attend_next <= tile || c.update_next > tile);
+}
+
+/* How many hops away the last rank is that has a row after the tile with a cursor not after it. */
+static int last_in_need(const lucid_schedule *s, int tile) {
+    int world_size = s->config.layout.world_size;
+    int owner = lucid_layout_owner(&s->config.layout, tile), hops = world_size - 1;
+    for (; hops > 0; hops--)
+        if (s->least[(owner + s->direction[tile] * hops + world_size) % world_size] <= tile) break;
+    return hops;
+}
+
+/* Downwards over the tiles, least is each rank's least cursor over the rows that came by: those after the tile. */
+static void fill_reach(lucid_schedule *s, const lucid_cursor *cursors) {
+    for (int round = 0; round < s->n_positions / s->n_tiles; round++) {
+        int first = round * s->n_tiles;
+        for (int rank = 0; rank < s->config.layout.world_size; rank++) s->least[rank] = s->n_tiles;
+        for (int tile = s->n_tiles - 1; tile >= 0; tile--) {
+            s->reach[first + tile] = last_in_need(s, tile);
+            lucid_cursor c = cursors ? cursors[tile] : (lucid_cursor){0, 0};
+            int *least = &s->least[lucid_layout_owner(&s->config.layout, tile)];
+            if (serves_updates(s, first) && c.update_next < *least) *least = c.update_next;
+            if (serves_attends(s, first) && c.attend_next < *least) *least = c.attend_next;
+        }
+    }
+}
+
+void lucid_schedule_start(lucid_schedule *s, const lucid_cursor *cursors) {
+    fill_reach(s, cursors);
     memset(s->state, 0, s->n_state * sizeof *s->state);
     for (int slot = 0; slot < s->config.window; slot++) s->slot_position[slot] = -1;
     for (int position = 0; position < s->n_positions; position++) s->slot_of[position] = -1;
-    if (!s->config.solve) {
-        for (int row = 0; row < s->n_rows; row++) s->update_next[row] = s->rows[row] + 1;
-        s->count->solved_rows = s->n_rows;
+    for (int row = 0; row < s->n_rows; row++) {
+        int tile = s->rows[row];
+        s->update_next[row] = !s->config.solve ? tile + 1 : cursors ? cursors[tile].update_next : 0;
+        s->attend_next[row] = cursors ? cursors[tile].attend_next : 0;
     }
+    count_rows(s);
     s->count->next_incoming = next_incoming(s, 0);
     s->count->next_send[0] = next_send(s, 0, 1);
     s->count->next_send[1] = next_send(s, 0, -1);
@@ -300,26 +323,27 @@ static int *carve(int **block, int n) {
 }
 
 lucid_status lucid_schedule_create(lucid_schedule **schedule, const lucid_schedule_config *config) {
-    lucid_status status = LUCID_ERR_MEMORY;
     int n_tiles = config->layout.n_tiles, n_rows = lucid_layout_count(&config->layout, config->rank);
     lucid_schedule *s = calloc(1, sizeof *s);
     if (!s) return lucid_fail(LUCID_ERR_MEMORY, "no memory for the schedule");
     s->config = *config;
     s->n_tiles = n_tiles;
     s->n_rows = n_rows;
-    s->n_positions = config->solve && config->second_round ? 2 * n_tiles : n_tiles;
+    s->n_positions = config->solve && !config->fused ? 2 * n_tiles : n_tiles;
     s->n_state = 4 * n_rows + 2 * config->window + s->n_positions + (int)(sizeof *s->count / sizeof(int));
-    int *tables = malloc(((size_t)n_rows + 3 * (size_t)n_tiles) * sizeof(int) + (size_t)n_tiles);
+    size_t n_tables = (size_t)n_rows + 2 * (size_t)n_tiles + (size_t)s->n_positions + (size_t)config->layout.world_size;
+    int *tables = malloc(n_tables * sizeof(int) + (size_t)n_tiles);
     s->state = malloc((size_t)s->n_state * sizeof(int));
     s->rows = tables;
     if (!tables || !s->state) {
         lucid_schedule_destroy(s);
-        return lucid_fail(status, "no memory for the schedule of %d tiles", n_tiles);
+        return lucid_fail(LUCID_ERR_MEMORY, "no memory for the schedule of %d tiles", n_tiles);
     }
     s->rows = carve(&tables, n_rows);
     s->row_of = carve(&tables, n_tiles);
     s->hops = carve(&tables, n_tiles);
-    s->reach = carve(&tables, n_tiles);
+    s->reach = carve(&tables, s->n_positions);
+    s->least = carve(&tables, config->layout.world_size);
     s->direction = (signed char *)tables;
     int *state = s->state;
     s->update_next = carve(&state, n_rows);
@@ -331,7 +355,7 @@ lucid_status lucid_schedule_create(lucid_schedule **schedule, const lucid_schedu
     s->slot_of = carve(&state, s->n_positions);
     s->count = (struct lucid_schedule_counters *)state;
     fill_tables(s);
-    lucid_schedule_reset(s);
+    lucid_schedule_start(s, NULL);
     *schedule = s;
     return LUCID_OK;
 }

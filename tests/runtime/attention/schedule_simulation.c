@@ -66,10 +66,11 @@ static void post_all(world *w, int rank) {
         while (lucid_schedule_send(n->schedule, link, &transfer)) post(&n->sends[link], &transfer);
 }
 
-static bool readable(const node *n, int tile) {
-    int row = n->schedule->row_of[tile], slot = lucid_schedule_slot(n->schedule, tile);
+static bool readable(const node *n, lucid_piece_kind kind, int tile) {
+    int row = n->schedule->row_of[tile], slot = lucid_schedule_slot(n->schedule, kind, tile);
     if (row >= 0) return n->applied[0][row] > tile;
-    return slot >= 0 && n->content[slot] >= 0 && n->content[slot] % n->schedule->n_tiles == tile;
+    int last_round = n->schedule->n_positions - n->schedule->n_tiles;
+    return slot >= 0 && n->content[slot] == tile + (kind == LUCID_PIECE_ATTEND ? last_round : 0);
 }
 
 static void begin_piece(world *w, int rank) {
@@ -82,7 +83,7 @@ static void begin_piece(world *w, int rank) {
     int own = n->schedule->rows[p->row];
     if (n->applied[softmax][p->row] != p->first) fault(w, "a gap in a row's order", rank, p->first);
     for (int tile = p->first; tile < p->last && p->kind != LUCID_PIECE_SOLVE; tile++)
-        if (!readable(n, tile)) fault(w, "work on a tile that is not there", rank, tile);
+        if (!readable(n, p->kind, tile)) fault(w, "work on a tile that is not there", rank, tile);
     double tiles = p->last - p->first - (p->last > own ? 0.5 : 0);
     double time = duration(w, tiles * (softmax ? w->setup->attend : w->setup->update));
     w->result.work += time;
@@ -161,14 +162,33 @@ static void run(world *w) {
 
 /* --- what must hold at the end --- */
 
-/* 1 for the ranks on the tile's way from its owner to the last rank that has a row after it; found by walking. */
-static void walk(const world *w, int tile, int *passes) {
-    int owner = 0, last_in_need = 0;
+/* Where a row started: key tiles already applied in what this round serves. */
+static int started_at(const world *w, int tile, bool softmax) {
+    const simulation *s = w->setup;
+    if (!softmax && !s->schedule.solve) return tile + 1;
+    if (!s->cursors) return 0;
+    return softmax ? s->cursors[tile].attend_next : s->cursors[tile].update_next;
+}
+
+static bool needs(const world *w, const lucid_schedule *s, int position) {
+    int tile = position % w->n_tiles;
+    for (int row = 0; row < s->n_rows; row++) {
+        int own = s->rows[row];
+        bool solve_round = position < w->n_tiles, last_round = position >= w->n_positions - w->n_tiles;
+        bool update = solve_round && started_at(w, own, false) <= tile;
+        if (own > tile && (update || (last_round && started_at(w, own, true) <= tile))) return true;
+    }
+    return false;
+}
+
+/* 1 for the ranks on the tile's way from its owner to the last rank that needs it; found by walking. */
+static void walk(const world *w, int position, int *passes) {
+    int owner = 0, last_in_need = 0, tile = position % w->n_tiles;
     while (w->nodes[owner].schedule->row_of[tile] < 0) owner++;
     int direction = lucid_layout_direction(&w->setup->schedule.layout, tile);
     for (int hops = 0; hops < w->world_size; hops++) {
         const lucid_schedule *s = w->nodes[(owner + direction * hops + w->world_size) % w->world_size].schedule;
-        if (s->n_rows && s->rows[s->n_rows - 1] > tile) last_in_need = hops;
+        if (needs(w, s, position)) last_in_need = hops;
     }
     for (int hops = 0; hops < w->world_size; hops++)
         passes[(owner + direction * hops + w->world_size) % w->world_size] = hops > 0 && hops <= last_in_need;
@@ -177,7 +197,7 @@ static void walk(const world *w, int tile, int *passes) {
 static void check_end(world *w) {
     int *passes = malloc((size_t)w->world_size * sizeof *passes);
     for (int position = 0; position < w->n_positions; position++) {
-        walk(w, position % w->n_tiles, passes);
+        walk(w, position, passes);
         for (int r = 0; r < w->world_size; r++)
             if (w->nodes[r].received[position] != passes[r]) fault(w, "a tile came too often or never", r, position);
     }
@@ -204,6 +224,7 @@ static void node_create(world *w, int rank) {
     lucid_schedule_config config = w->setup->schedule;
     config.rank = rank;
     if (lucid_schedule_create(&n->schedule, &config)) exit(2);
+    if (w->setup->cursors) lucid_schedule_start(n->schedule, w->setup->cursors);
     w->n_tiles = n->schedule->n_tiles;
     w->n_positions = n->schedule->n_positions;
     for (int link = 0; link < 2; link++) {
@@ -215,9 +236,11 @@ static void node_create(world *w, int rank) {
     n->last_claim = -1;
     n->content = filled(config.window, -1);
     n->received = filled(w->n_positions, 0);
-    for (int softmax = 0; softmax < 2; softmax++) n->applied[softmax] = filled(n->schedule->n_rows, 0);
-    for (int row = 0; !config.solve && row < n->schedule->n_rows; row++)
-        n->applied[0][row] = n->schedule->rows[row] + 1;
+    for (int softmax = 0; softmax < 2; softmax++) {
+        n->applied[softmax] = filled(n->schedule->n_rows, 0);
+        for (int row = 0; row < n->schedule->n_rows; row++)
+            n->applied[softmax][row] = started_at(w, n->schedule->rows[row], softmax);
+    }
 }
 
 static void node_destroy(node *n) {

@@ -19,10 +19,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* All legal cursors; more than there are of up to 4 tiles. */
+#define ALL_STARTS 10000
+
 enum { MAX_RANKS = 4, MAX_CHANNELS = 2, MAX_WORKERS = 2, MAX_SLOTS = 3, MAX_TILES = 8, MAX_QUEUE = 2 * MAX_TILES };
 
 typedef struct {
-    lucid_schedule_config schedule; /* rank is filled in */
+    lucid_schedule_config schedule;  /* rank is filled in */
+    lucid_cursor cursors[MAX_TILES]; /* where rows start */
     int n_channels;
     bool buffered, atomic, lazy;
     int limit, workers;
@@ -62,10 +66,13 @@ static size_t visited_capacity, n_visited;
 static void violation(const char *what, int rank, int channel, int position) {
     const lucid_schedule_config *c = &current.schedule;
     printf("violation: %s (rank %d, channel %d, position %d; %s, %d ranks, %d tiles, window %d, %d channels, "
-           "limit %d%s%s%s%s)\n",
+           "limit %d%s%s%s; cursors",
            what, rank, channel, position, lucid_layout_name(c->layout.kind), c->layout.world_size, c->layout.n_tiles,
            c->window, current.n_channels, current.limit, c->solve ? " solve" : "", c->fused ? " fused" : "",
-           c->second_round ? " second-round" : "", current.buffered ? " buffered" : "");
+           current.buffered ? " buffered" : "");
+    for (int tile = 0; tile < c->layout.n_tiles; tile++)
+        printf(" %d/%d", current.cursors[tile].update_next, current.cursors[tile].attend_next);
+    printf(")\n");
     exit(1);
 }
 
@@ -141,10 +148,10 @@ static void check_piece(int rank, int channel, const lucid_piece *piece) {
         violation("a row reads its future", rank, channel, piece->last);
     for (int tile = piece->first; tile < piece->last; tile++) {
         if (piece->kind == LUCID_PIECE_SOLVE) continue;
-        int row = s->row_of[tile], slot = lucid_schedule_slot(s, tile);
-        bool there = row >= 0 ? s->update_next[row] > tile
-                              : slot >= 0 && nodes[channel][rank].content[slot] >= 0 &&
-                                    nodes[channel][rank].content[slot] % s->n_tiles == tile;
+        int row = s->row_of[tile], slot = lucid_schedule_slot(s, piece->kind, tile);
+        int position = tile + (piece->kind == LUCID_PIECE_ATTEND ? s->n_positions - s->n_tiles : 0);
+        bool there =
+            row >= 0 ? s->update_next[row] > tile : slot >= 0 && nodes[channel][rank].content[slot] == position;
         if (!there) violation("work on a tile that is not there", rank, channel, tile);
     }
 }
@@ -344,6 +351,20 @@ static void explore(void) {
     free(here);
 }
 
+static void create(int channel, int rank) {
+    lucid_schedule_config config = current.schedule;
+    config.rank = rank;
+    if (lucid_schedule_create(&schedules[channel][rank], &config)) exit(2);
+    const lucid_schedule *s = schedules[channel][rank];
+    lucid_schedule_start(schedules[channel][rank], current.cursors);
+    node *at = &nodes[channel][rank];
+    memset(at->content, -1, sizeof at->content);
+    for (int row = 0; row < s->n_rows; row++) {
+        at->applied[0][row] = (signed char)current.cursors[s->rows[row]].update_next;
+        at->applied[1][row] = (signed char)current.cursors[s->rows[row]].attend_next;
+    }
+}
+
 static size_t check_model(const model *m) {
     current = *m;
     memset(nodes, 0, sizeof nodes);
@@ -352,12 +373,7 @@ static size_t check_model(const model *m) {
     visited = calloc(visited_capacity, sizeof *visited);
     n_visited = 0;
     for (int c = 0; c < m->n_channels; c++)
-        for (int r = 0; r < m->schedule.layout.world_size; r++) {
-            lucid_schedule_config config = m->schedule;
-            config.rank = r;
-            if (lucid_schedule_create(&schedules[c][r], &config)) exit(2);
-            memset(nodes[c][r].content, -1, sizeof nodes[c][r].content);
-        }
+        for (int r = 0; r < m->schedule.layout.world_size; r++) create(c, r);
     for (int r = 0; r < m->schedule.layout.world_size; r++) settle(r);
     hash_state(ALL_RANKS);
     explore();
@@ -371,14 +387,39 @@ typedef struct {
     int max_ranks, max_tiles, max_window, n_channels;
     bool buffered, atomic, lazy;
     int limit, workers; /* 0 workers: 1 */
+    int starts;         /* cursors tried a case: 0: zero; ALL_STARTS: all that are legal; else so many, at random */
 } sweep;
 
-static size_t check_sweep(const sweep *w) {
-    static const struct {
-        bool solve, fused, second_round;
-    } schemes[] = {{true, false, true}, {true, true, false}, {true, true, true}, {false, false, false}};
+/* Cursor number n of those that are legal for a tile, 0..(tile + 1)^2 + tile + 1. */
+static lucid_cursor legal_cursor(int tile, int n) {
+    int unsolved = (tile + 1) * (tile + 1);
+    return n < unsolved ? (lucid_cursor){n / (tile + 1), n % (tile + 1)} : (lucid_cursor){tile + 1, n - unsolved};
+}
+
+/* Start number n of the case; false when there are no more. Number 0 is all zeros. */
+static bool choose_start(model *m, int n, int starts) {
+    static uint64_t random = 1;
+    if (n && n >= starts) return false;
+    for (int tile = 0; tile < m->schedule.layout.n_tiles; tile++) {
+        int n_legal = (tile + 1) * (tile + 1) + tile + 2;
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        int choice = starts == ALL_STARTS ? n % n_legal : n ? (int)((random >> 33) % (uint64_t)n_legal) : 0;
+        m->cursors[tile] = legal_cursor(tile, choice);
+        if (starts == ALL_STARTS) n /= n_legal;
+    }
+    return starts != ALL_STARTS || n == 0;
+}
+
+static size_t check_starts(model *m, int starts) {
     size_t total = 0;
-    for (int scheme = 0; scheme < 4; scheme++)
+    for (int n = 0; choose_start(m, n, starts); n++) total += check_model(m);
+    return total;
+}
+
+static size_t check_sweep(const sweep *w) {
+    static const struct { bool solve, fused; } schemes[] = {{true, false}, {true, true}, {false, false}};
+    size_t total = 0;
+    for (int scheme = 0; scheme < 3; scheme++)
         for (int kind = LUCID_LAYOUT_CONTIGUOUS; kind <= LUCID_LAYOUT_CYCLIC; kind++)
             for (int world_size = 2; world_size <= w->max_ranks; world_size++)
                 for (int n_tiles = 1; n_tiles <= w->max_tiles; n_tiles++)
@@ -386,7 +427,6 @@ static size_t check_sweep(const sweep *w) {
                         model m = {.schedule = {.layout = {(lucid_layout_kind)kind, world_size, n_tiles},
                                                 .solve = schemes[scheme].solve,
                                                 .fused = schemes[scheme].fused,
-                                                .second_round = schemes[scheme].second_round,
                                                 .window = window,
                                                 .range_max = 2},
                                    .n_channels = w->n_channels,
@@ -395,10 +435,10 @@ static size_t check_sweep(const sweep *w) {
                                    .lazy = w->lazy,
                                    .limit = w->limit,
                                    .workers = w->workers ? w->workers : 1};
-                        total += check_model(&m);
+                        total += check_starts(&m, w->starts);
                     }
-    printf("%d ranks, %d tiles, window %d, %d channels, limit %d, %d workers%s%s%s: %zu states\n", w->max_ranks,
-           w->max_tiles, w->max_window, w->n_channels, w->limit, w->workers ? w->workers : 1,
+    printf("%d ranks, %d tiles, window %d, %d channels, limit %d, %d workers, %d starts%s%s%s: %zu states\n",
+           w->max_ranks, w->max_tiles, w->max_window, w->n_channels, w->limit, w->workers ? w->workers : 1, w->starts,
            w->buffered ? ", buffered" : "", w->atomic ? ", atomic" : "", w->lazy ? ", lazy" : "", total);
     fflush(stdout);
     return total;
@@ -413,14 +453,19 @@ int main(int argc, char **argv) {
         {2, 4, 2, 2, .atomic = true},
         {3, 6, 3, 1, .atomic = true, .limit = 1},
         {3, 4, 2, 1, .workers = 2},
+        {3, 3, 2, 1, .atomic = true, .starts = ALL_STARTS},
+        {3, 4, 2, 1, .starts = 40},
+        {4, 6, 1, 1, .atomic = true, .starts = 20},
         /* the largest */
         {4, 8, 2, 1, .atomic = true},
         {4, 8, 2, 1, .buffered = true, .atomic = true},
         {4, 6, 2, 1, .limit = 0},
         {3, 6, 2, 1, .atomic = true, .lazy = true},
         {3, 4, 2, 2, .atomic = true},
+        {4, 8, 2, 1, .atomic = true, .buffered = true, .starts = 12},
+        {3, 6, 2, 1, .starts = 12},
     };
-    size_t n = argc > 1 && !strcmp(argv[1], "quick") ? 6 : sizeof sweeps / sizeof *sweeps;
+    size_t n = argc > 1 && !strcmp(argv[1], "quick") ? 9 : sizeof sweeps / sizeof *sweeps;
     for (size_t i = 0; i < n; i++) check_sweep(&sweeps[i]);
     printf("no violation\n");
     return 0;
