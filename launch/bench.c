@@ -12,6 +12,7 @@
 #include "launch/job.h"
 #include "launch/report.h"
 #include "launch/version.h"
+#include "runtime/blas/blas.h"
 #include "runtime/files/half.h"
 #include "runtime/verify/openblas.h"
 
@@ -248,10 +249,10 @@ static void print_header(const launch_options *options, const lucid_comm *comm) 
            comm->description, options->repeat);
     printf("# outside the timers: making or reading the input, allocation, the certificate\n");
     printf("# shares in %% of the FMA peak that all threads reach at once, before and after each repetition\n");
-    const char *core = options->baseline == BASELINE_OPENBLAS ? lucid_openblas_core() : NULL;
+    const lucid_blas *blas;
     if (options->baseline == BASELINE_OPENBLAS)
         printf("# baseline: OpenBLAS's blocked solve on one core, core type %s\n",
-               core ? core : "none: no OpenBLAS here");
+               lucid_blas_open(&blas) ? "none: no OpenBLAS here" : blas->core);
     printf("%-8s %-10s %-9s %-9s %-6s %5s %7s %9s %5s %3s %4s %4s %5s %7s %6s %6s %6s %7s %9s %8s %8s %9s %s\n",
            "variant", "layout", "schedule", "transport", "isa", "ranks", "threads", "N", "heads", "kv", "d", "d_v",
            "dtype", "solve%", "attend%", "both%", "packed%", "softmax%", "run_s", "Gflop/s", "peak", "residual",

@@ -3,11 +3,10 @@
  * exp2 is OpenBLAS, at block sizes that suit it. */
 #include "runtime/verify/openblas.h"
 
+#include "runtime/blas/blas.h"
 #include "runtime/verify/openblas_exp.h"
 
-#include <dlfcn.h>
 #include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 
 /* The fastest of those tried; from 256 x 512 to 1024 x 256 all lie within 5 %, and larger products of scores fall
@@ -17,48 +16,9 @@
 #define TRIANGLE 64  /* rows of the triangles that strsm gets; what lies beside them in a block goes through sgemm */
 #define LOG2_E   1.44269504088896340736
 
-enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112, LOWER = 122, UNIT = 132, LEFT = 141 }; /* CBLAS */
-
-static struct {
-    char *(*corename)(void);
-    void (*sgemm)(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda,
-                  const float *b, int ldb, float beta, float *c, int ldc);
-    void (*strsm)(int order, int side, int uplo, int trans, int diag, int m, int n, float alpha, const float *a,
-                  int lda, float *b, int ldb);
-    bool loaded;
-} blas;
-
-void lucid_openblas_prepare(void) {
-    setenv("OPENBLAS_NUM_THREADS", "1", 1);
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl"))
-        setenv("OPENBLAS_CORETYPE", "SkylakeX", 0);
-}
-
-static void *find(void *library, const char *name) {
-    return library ? dlsym(library, name) : NULL;
-}
-
-static void load(void) {
-    lucid_openblas_prepare();
-    void *library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
-    *(void **)&blas.corename = find(library, "openblas_get_corename");
-    *(void **)&blas.sgemm = find(library, "cblas_sgemm");
-    *(void **)&blas.strsm = find(library, "cblas_strsm");
-    blas.loaded = blas.corename && blas.sgemm && blas.strsm;
-}
-
-static bool loaded(void) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, load);
-    return blas.loaded;
-}
-
-const char *lucid_openblas_core(void) {
-    return loaded() ? blas.corename() : NULL;
-}
-
 /* kn (n, d): normalised keys times sqrt(log2(e) / sqrt(d)), so that products of two are exponents of two. */
 typedef struct {
+    const lucid_blas *blas;
     float *kn, *scores, *y;
     int64_t n;
     int d, dv;
@@ -71,22 +31,23 @@ static int64_t min64(int64_t a, int64_t b) {
 
 /* scores (n_rows, n_keys) = kn of rows times kn of keys, transposed. */
 static void multiply_keys(const problem *p, int64_t row, int n_rows, int64_t key, int n_keys) {
-    blas.sgemm(ROW_MAJOR, NO_TRANS, TRANS, n_rows, n_keys, p->d, 1, p->kn + row * p->d, p->d, p->kn + key * p->d, p->d,
-               0, p->scores, n_keys);
+    p->blas->sgemm(LUCID_BLAS_ROW_MAJOR, LUCID_BLAS_NO_TRANS, LUCID_BLAS_TRANS, n_rows, n_keys, p->d, 1,
+                   p->kn + row * p->d, p->d, p->kn + key * p->d, p->d, 0, p->scores, n_keys);
 }
 
 /* y of n_rows rows -= P y of n_keys earlier keys. */
 static void update(const problem *p, int64_t row, int n_rows, int64_t key, int n_keys) {
     multiply_keys(p, row, n_rows, key, n_keys);
     lucid_openblas_exp2(p->scores, (int64_t)n_rows * n_keys, p->shift);
-    blas.sgemm(ROW_MAJOR, NO_TRANS, NO_TRANS, n_rows, p->dv, n_keys, -1, p->scores, n_keys, p->y + key * p->dv, p->dv,
-               1, p->y + row * p->dv, p->dv);
+    p->blas->sgemm(LUCID_BLAS_ROW_MAJOR, LUCID_BLAS_NO_TRANS, LUCID_BLAS_NO_TRANS, n_rows, p->dv, n_keys, -1, p->scores,
+                   n_keys, p->y + key * p->dv, p->dv, 1, p->y + row * p->dv, p->dv);
 }
 
 static void solve_triangle(const problem *p, int64_t row, int n_rows) {
     multiply_keys(p, row, n_rows, row, n_rows);
     lucid_openblas_exp2(p->scores, (int64_t)n_rows * n_rows, p->shift);
-    blas.strsm(ROW_MAJOR, LEFT, LOWER, NO_TRANS, UNIT, n_rows, p->dv, 1, p->scores, n_rows, p->y + row * p->dv, p->dv);
+    p->blas->strsm(LUCID_BLAS_ROW_MAJOR, LUCID_BLAS_LEFT, LUCID_BLAS_LOWER, LUCID_BLAS_NO_TRANS, LUCID_BLAS_UNIT,
+                   n_rows, p->dv, 1, p->scores, n_rows, p->y + row * p->dv, p->dv);
 }
 
 /* Halves first: solve the upper, update the lower from it, solve the lower. */
@@ -120,8 +81,10 @@ static void normalise(const problem *p, const float *k, double eps) {
 }
 
 lucid_status lucid_openblas_solve(float *y, const float *k, const float *v, int64_t n, int d, int dv, double eps) {
-    if (!loaded()) return lucid_fail(LUCID_ERR_UNSUPPORTED, "OpenBLAS (libopenblas.so.0) cannot be loaded");
-    problem p = {.kn = aligned_alloc(64, ((size_t)n * (size_t)d * sizeof(float) + 63) / 64 * 64),
+    const lucid_blas *blas;
+    LUCID_TRY(lucid_blas_open(&blas));
+    problem p = {.blas = blas,
+                 .kn = aligned_alloc(64, ((size_t)n * (size_t)d * sizeof(float) + 63) / 64 * 64),
                  .scores = aligned_alloc(64, (size_t)ROWS * KEYS * sizeof(float)),
                  .y = y,
                  .n = n,

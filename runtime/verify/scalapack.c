@@ -1,6 +1,6 @@
 #include "runtime/verify/scalapack.h"
 
-#include "runtime/verify/openblas.h"
+#include "runtime/blas/blas.h"
 
 #include <dlfcn.h>
 
@@ -14,7 +14,7 @@ const lucid_scalapack *lucid_scalapack_load(const char **reason) {
     static lucid_scalapack table;
     static bool loaded;
     if (loaded) return &table;
-    lucid_openblas_prepare(); /* ScaLAPACK brings a BLAS along, often OpenBLAS */
+    lucid_blas_prepare(); /* ScaLAPACK brings a BLAS along, often OpenBLAS */
     void *library = dlopen(LUCID_SCALAPACK_LIBRARY, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
         *reason = "ScaLAPACK (" LUCID_SCALAPACK_LIBRARY ") cannot be loaded";

@@ -1,6 +1,7 @@
 /* The baseline computes the same Y, in fp32, at lengths around its block sizes and on keys for which the solve matters.
  */
 #include "kernels/ref/dense.h"
+#include "runtime/blas/blas.h"
 #include "runtime/verify/openblas.h"
 #include "tests/check.h"
 
@@ -34,12 +35,12 @@ static void solve(int n, int d, int dv) {
 }
 
 int main(void) {
-    const char *core = lucid_openblas_core();
-    if (!core) {
-        printf("skipped: no OpenBLAS\n");
+    const lucid_blas *blas;
+    if (lucid_blas_open(&blas)) {
+        printf("skipped: %s\n", lucid_failure());
         return LUCID_TEST_SKIP;
     }
-    printf("OpenBLAS core %s\n", core);
+    printf("OpenBLAS core %s\n", blas->core);
     static const int lengths[] = {1, 63, 64, 65, 200, 512, 513, 1600};
     for (size_t l = 0; l < sizeof lengths / sizeof lengths[0]; l++) solve(lengths[l], 64, 64);
     solve(777, 68, 12);
