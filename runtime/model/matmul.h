@@ -1,0 +1,26 @@
+/* Products with a model's weights.
+ *
+ * Rows of activations are multiplied in panels of 64 that start at multiples of 64 of the whole text, whoever holds
+ * them, with zeros where a panel is not full. Each panel and each block of outputs is one call of a single-threaded
+ * BLAS, always of the same sizes, so a row's bits depend on the row and its place in the panel alone: not on the number
+ * of ranks or threads, nor on where a text was cut. A single row (a decoded token) takes another path, which reads the
+ * weights once; its bits differ from a panel's in the last places. */
+#ifndef LUCID_RUNTIME_MODEL_MATMUL_H
+#define LUCID_RUNTIME_MODEL_MATMUL_H
+
+#include "runtime/blas/blas.h"
+
+#define LUCID_PANEL 64 /* rows; the kernels' granule */
+
+/* x weight^T + bias */
+typedef struct {
+    const float *weight; /* (n_out, n_in) */
+    const float *bias;   /* (n_out), or NULL */
+    int n_in, n_out;
+} lucid_linear;
+
+/* out (n_rows, n_out) = [out +] x (n_rows, n_in) weight^T + bias; n_rows is 1 or a multiple of LUCID_PANEL. Local. */
+void lucid_matmul(float *out, const lucid_linear *linear, const float *x, int64_t n_rows, bool accumulate,
+                  const lucid_blas *blas, int threads);
+
+#endif
