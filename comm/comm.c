@@ -1,6 +1,6 @@
 /* The communicator: chooses a transport by walking the table, checks arguments once for all transports, and builds on
  * their collectives what needs no transport of its own (barrier, agreement, gathering of unknown sizes). */
-#include "comm/comm.h"
+#include "comm/heart.h"
 
 #include "transports.h"
 
@@ -14,6 +14,7 @@
 #define DEFAULT_CHANNELS 64
 #define DEFAULT_TIMEOUT  600.0
 #define LINE_BYTES       512 /* of a failure that travels */
+#define HOST_BYTES       sizeof((lucid_comm *)0)->host
 
 #define DECLARE(name) extern const lucid_transport lucid_transport_##name;
 LUCID_TRANSPORTS(DECLARE)
@@ -34,6 +35,29 @@ static const lucid_transport *find_transport(const char *name) {
     return NULL;
 }
 
+static void release(lucid_comm *comm) {
+    pthread_mutex_destroy(&comm->lock);
+    pthread_mutex_destroy(&comm->describer_lock);
+    free(comm->hosts);
+    free(comm);
+}
+
+static lucid_status learn_hosts(lucid_comm *comm) {
+    const size_t bytes = (size_t)comm->world_size * HOST_BYTES;
+    void *gathered = NULL;
+    size_t *each = calloc((size_t)comm->world_size, sizeof *each);
+    comm->hosts = calloc(1, bytes);
+    lucid_status status =
+        each && comm->hosts ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory for %d hosts", comm->world_size);
+    status = lucid_comm_agree(comm, status);
+    if (!status) status = lucid_comm_gather(comm, comm->host, HOST_BYTES, &gathered, each, 0);
+    if (!status && comm->rank == 0) memcpy(comm->hosts, gathered, bytes);
+    if (!status) status = lucid_comm_broadcast(comm, comm->hosts, bytes, 0);
+    free(gathered);
+    free(each);
+    return status;
+}
+
 lucid_status lucid_comm_open(lucid_comm **opened, const lucid_comm_options *options) {
     const char *name = options ? options->transport : NULL;
     const lucid_transport *transport = find_transport(name);
@@ -48,20 +72,29 @@ lucid_status lucid_comm_open(lucid_comm **opened, const lucid_comm_options *opti
     if (comm->options.timeout == 0) comm->options.timeout = DEFAULT_TIMEOUT;
     gethostname(comm->host, sizeof comm->host - 1);
     comm->transport = transport;
+    pthread_mutex_init(&comm->lock, NULL);
+    pthread_mutex_init(&comm->describer_lock, NULL);
 
-    const lucid_status status = transport->open(comm);
+    lucid_status status = transport->open(comm);
     if (status) {
-        free(comm);
+        release(comm);
         return status;
     }
+    LUCID_TRY_GOTO(lucid_comm_agree(comm, learn_hosts(comm)), close);
+    LUCID_TRY_GOTO(lucid_comm_agree(comm, lucid_heart_start(&comm->heart, comm)), close);
+    lucid_heart_rest(comm->heart, false);
     *opened = comm;
     return LUCID_OK;
+close:
+    lucid_comm_close(comm);
+    return status;
 }
 
 void lucid_comm_close(lucid_comm *comm) {
     if (!comm) return;
+    lucid_heart_stop(comm->heart);
     comm->transport->close(comm);
-    free(comm);
+    release(comm);
 }
 
 static lucid_status check_rank(const lucid_comm *comm, int rank) {
@@ -78,17 +111,26 @@ static lucid_status check_channel(const lucid_comm *comm, int channel, int peer)
 lucid_status lucid_comm_post_send(lucid_comm *comm, int channel, int peer, const void *buffer, size_t bytes,
                                   lucid_request **request) {
     LUCID_TRY(check_channel(comm, channel, peer));
-    return comm->transport->post_send(comm, channel, peer, buffer, bytes, request);
+    pthread_mutex_lock(&comm->lock);
+    const lucid_status status = comm->transport->post_send(comm, channel, peer, buffer, bytes, request);
+    pthread_mutex_unlock(&comm->lock);
+    return status;
 }
 
 lucid_status lucid_comm_post_recv(lucid_comm *comm, int channel, int peer, void *buffer, size_t bytes,
                                   lucid_request **request) {
     LUCID_TRY(check_channel(comm, channel, peer));
-    return comm->transport->post_recv(comm, channel, peer, buffer, bytes, request);
+    pthread_mutex_lock(&comm->lock);
+    const lucid_status status = comm->transport->post_recv(comm, channel, peer, buffer, bytes, request);
+    pthread_mutex_unlock(&comm->lock);
+    return status;
 }
 
 lucid_status lucid_comm_test(lucid_comm *comm, lucid_request *request, bool *done) {
-    return comm->transport->test(comm, request, done);
+    pthread_mutex_lock(&comm->lock);
+    const lucid_status status = comm->transport->test(comm, request, done);
+    pthread_mutex_unlock(&comm->lock);
+    return status;
 }
 
 lucid_status lucid_comm_broadcast(lucid_comm *comm, void *buffer, size_t bytes, int root) {
@@ -169,8 +211,45 @@ lucid_status lucid_comm_agree(lucid_comm *comm, lucid_status status) {
 }
 
 void lucid_comm_abort(lucid_comm *comm) {
+    if (comm->world_size > 1) lucid_heart_fail(comm->heart);
     static atomic_flag printed = ATOMIC_FLAG_INIT;
     if (!atomic_flag_test_and_set(&printed))
         fprintf(stderr, "lucid: [rank %d/%d %s] %s\n", comm->rank, comm->world_size, comm->host, lucid_failure());
     comm->transport->abort(comm);
+}
+
+const char *lucid_comm_host(const lucid_comm *comm, int rank) {
+    const char *host = comm->hosts ? comm->hosts + (size_t)rank * HOST_BYTES : "";
+    return *host ? host : "an unknown host"; /* while the communicator opens */
+}
+
+double lucid_comm_silence(const lucid_comm *comm, int rank) {
+    return lucid_heart_silence(comm->heart, rank);
+}
+
+void lucid_comm_phase(lucid_comm *comm, const char *phase) {
+    atomic_store(&comm->phase, phase);
+}
+
+void lucid_comm_describe(lucid_comm *comm, lucid_describer describer, void *context) {
+    pthread_mutex_lock(&comm->describer_lock);
+    comm->describer = describer;
+    comm->describer_context = context;
+    pthread_mutex_unlock(&comm->describer_lock);
+}
+
+void lucid_comm_dump(void) {
+    lucid_heart_dump();
+}
+
+lucid_status lucid_comm_lend(lucid_comm *comm) {
+    LUCID_TRY(lucid_comm_barrier(comm));
+    lucid_heart_rest(comm->heart, true);
+    return LUCID_OK;
+}
+
+lucid_status lucid_comm_reclaim(lucid_comm *comm) {
+    LUCID_TRY(lucid_comm_barrier(comm));
+    lucid_heart_rest(comm->heart, false);
+    return LUCID_OK;
 }

@@ -5,16 +5,21 @@
  * as well as MPI. Collectives are for set-up and results; each is bounded by the deadline.
  *
  * Ownership: the caller owns message buffers and keeps them unchanged until test() reports the request done. The
- * transport owns requests. Calls on one communicator must not run concurrently; the caller holds its own lock.
+ * transport owns requests. Calls on one communicator must not run concurrently; the caller holds its own lock. The
+ * communicator's heart (heart.h), a thread that runs from open to close, shares the transport under comm->lock: it
+ * watches the other ranks, and ends this process when one of them failed, stopped or cannot be reached any more.
  *
  * This folder knows nothing of attention. It also defines the status that every folder above it returns.
  */
 #ifndef LUCID_COMM_H
 #define LUCID_COMM_H
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 typedef enum lucid_status {
     LUCID_OK = 0,
@@ -57,9 +62,19 @@ typedef struct lucid_comm_options {
     const char *transport; /* NULL or "auto": the first in the table that can run here; else "self", "mpi", ... */
     int n_channels_max;    /* channels the caller may name: 0..n_channels_max-1; 0 means 64 */
     double timeout;        /* seconds that a collective may wait; 0 means 600 */
+    /* Called at most once, before the process is ended because a rank failed: removes unfinished files. Runs on the
+     * heart's thread while others still work, so it may do what a signal handler may. May be NULL. */
+    void (*before_end)(void);
 } lucid_comm_options;
 
-/* A backend. Optional entries are NULL. All functions are called by lucid_comm_* below, never directly. */
+/* Says what this rank is doing, for the line about a fault (brief: a clause such as "waiting for tile 3") or for a dump
+ * (lines, each indented by two blanks). Called from the heart's thread. */
+typedef void (*lucid_describer)(void *context, FILE *stream, bool brief);
+
+/* A backend. Optional entries are NULL. All functions are called by lucid_comm_* below and by the heart, never
+ * directly. Point to point is called with comm->lock held; collectives take it for each step, and let it go between
+ * steps. A transport that cannot go on after a collective failed sets comm->broken, and is then asked for nothing but
+ * abort. */
 typedef struct lucid_transport {
     const char *name;
     bool (*available)(void);                /* can this process use it? */
@@ -86,8 +101,18 @@ struct lucid_comm {
     int local_rank, local_size; /* among the ranks of this host */
     char host[64];
     char description[128]; /* "mpi (Open MPI 4.1.4, MPI_THREAD_SERIALIZED)": what was really given */
+    char *hosts;           /* (world_size, 64) names, filled by open */
     lucid_comm_options options;
     void *impl;
+
+    pthread_mutex_t lock; /* of the transport */
+    atomic_bool broken;
+    bool silent; /* another rank prints the failure */
+    struct lucid_heart *heart;
+    pthread_mutex_t describer_lock;
+    lucid_describer describer;
+    void *describer_context;
+    _Atomic(const char *) phase; /* see lucid_comm_phase */
 };
 
 /* Opens the communicator of this process's whole job. Collective. Errors: UNSUPPORTED when the named transport is not
@@ -123,7 +148,29 @@ lucid_status lucid_comm_barrier(lucid_comm *comm);
  * lowest failing rank's line as their recorded failure. Collective. */
 lucid_status lucid_comm_agree(lucid_comm *comm, lucid_status status);
 
-/* Prints the recorded failure once, as "lucid: [rank r/n host] ...", and ends every rank. */
+/* Tells every rank of the recorded failure, prints it once as "lucid: [rank r/n host] ...", and ends every rank. Where
+ * several ranks fail at once the lowest one prints. Returns only where this is the only rank. */
 void lucid_comm_abort(lucid_comm *comm);
+
+/* The name of a rank's host. Local. */
+const char *lucid_comm_host(const lucid_comm *comm, int rank);
+
+/* Seconds since the rank was last heard of, or -1 for one that this rank does not listen to. Local; a rank listens to
+ * those at distance 1, 2, 4, ... round the ring. */
+double lucid_comm_silence(const lucid_comm *comm, int rank);
+
+/* What this rank does from now on, for lines about faults: "reading the input". A literal. Local. */
+void lucid_comm_phase(lucid_comm *comm, const char *phase);
+
+/* From now on `describer` says it in more detail; NULL ends that, and waits until it is not being called. Local. */
+void lucid_comm_describe(lucid_comm *comm, lucid_describer describer, void *context);
+
+/* Makes every communicator of this process write what its rank is doing to stderr, soon. For signal handlers. */
+void lucid_comm_dump(void);
+
+/* Between the two, a library may use MPI on its own: no rank sends heartbeats or listens. Nothing guards against a rank
+ * that stops meanwhile, so the caller has a watchdog. Collective. */
+lucid_status lucid_comm_lend(lucid_comm *comm);
+lucid_status lucid_comm_reclaim(lucid_comm *comm);
 
 #endif

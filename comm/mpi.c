@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define BLOCK_BYTES   ((size_t)1 << 30) /* of messages too long to be counted in bytes */
-#define ABORT_SECONDS 10.0              /* MPI_Abort asks a daemon that may be out of reach */
+#define ABORT_SECONDS 5.0               /* MPI_Abort asks a daemon that may be out of reach */
 
 lucid_status lucid_mpi_fail(int error, const char *call) {
     char reason[MPI_MAX_ERROR_STRING] = "";
@@ -19,8 +19,8 @@ lucid_status lucid_mpi_fail(int error, const char *call) {
     return lucid_fail(LUCID_ERR_COMM, "%.*s: %s", name, call, reason);
 }
 
-lucid_status lucid_mpi_check(const mpi_world *world) {
-    return world->broken ? lucid_fail(LUCID_ERR_COMM, "MPI was called after a collective was given up") : LUCID_OK;
+lucid_status lucid_mpi_usable(const lucid_comm *comm) {
+    return comm->broken ? lucid_fail(LUCID_ERR_COMM, "MPI was called after a collective was given up") : LUCID_OK;
 }
 
 static lucid_status long_extent(mpi_extent *extent, size_t bytes) {
@@ -117,7 +117,7 @@ static lucid_status find_place(lucid_comm *comm) {
 static lucid_status check_tags(const lucid_comm *comm) {
     int *tag_max, found;
     LUCID_TRY_MPI(MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &tag_max, &found));
-    if (!found || comm->options.n_channels_max - 1 <= *tag_max) return LUCID_OK;
+    if (!found || comm->options.n_channels_max <= *tag_max) return LUCID_OK;
     return lucid_fail(LUCID_ERR_UNSUPPORTED, "%d channels are more than MPI's %d tags", comm->options.n_channels_max,
                       *tag_max);
 }
@@ -156,7 +156,7 @@ static lucid_status mpi_open(lucid_comm *comm) {
  * end, which its launcher notices, is the only goodbye. */
 static void mpi_close(lucid_comm *comm) {
     mpi_world *world = comm->impl;
-    if (!world->broken) {
+    if (!comm->broken) {
         lucid_watchdog watchdog;
         lucid_watchdog_start(&watchdog, "the end of MPI", comm->options.timeout);
         MPI_Comm_free(&world->channels);
@@ -192,7 +192,7 @@ static lucid_status mpi_post_send(lucid_comm *comm, int channel, int peer, const
                                   lucid_request **posted) {
     mpi_world *world = comm->impl;
     mpi_extent extent;
-    LUCID_TRY(lucid_mpi_check(world));
+    LUCID_TRY(lucid_mpi_usable(comm));
     LUCID_TRY(lucid_mpi_extent(&extent, bytes));
     mpi_request *request = request_take(world);
     if (!request) return LUCID_ERR_MEMORY;
@@ -206,7 +206,7 @@ static lucid_status mpi_post_recv(lucid_comm *comm, int channel, int peer, void 
                                   lucid_request **posted) {
     mpi_world *world = comm->impl;
     mpi_extent extent;
-    LUCID_TRY(lucid_mpi_check(world));
+    LUCID_TRY(lucid_mpi_usable(comm));
     LUCID_TRY(lucid_mpi_extent(&extent, bytes));
     mpi_request *request = request_take(world);
     if (!request) return LUCID_ERR_MEMORY;
@@ -229,7 +229,7 @@ static lucid_status mpi_test(lucid_comm *comm, lucid_request *posted, bool *done
     mpi_request *request = (mpi_request *)posted;
     MPI_Status mpi_status;
     int completed;
-    LUCID_TRY(lucid_mpi_check(comm->impl));
+    LUCID_TRY(lucid_mpi_usable(comm));
     LUCID_TRY_MPI(MPI_Test(&request->mpi, &completed, &mpi_status));
     *done = completed;
     if (!completed) return LUCID_OK;
@@ -241,7 +241,7 @@ static lucid_status mpi_test(lucid_comm *comm, lucid_request *posted, bool *done
 static void mpi_abort(lucid_comm *comm) {
     (void)comm;
     lucid_watchdog watchdog;
-    lucid_watchdog_start(&watchdog, "MPI_Abort", ABORT_SECONDS);
+    lucid_watchdog_start(&watchdog, NULL, ABORT_SECONDS); /* without a word: the failure has had its line */
     MPI_Abort(MPI_COMM_WORLD, 1);
 }
 

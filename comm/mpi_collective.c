@@ -3,7 +3,9 @@
  * A nonblocking collective is tested in a loop. No rank leaves one before all have come (a barrier follows those that
  * do not imply it), so until then whoever has come is still in the loop. When one rank's deadline passes it calls the
  * roll: it sends an empty message to everybody, and whoever gets one in the loop gives up too and does the same. Who is
- * silent is absent. The roll costs world_size^2 empty messages, only when the run is lost anyway. */
+ * silent is absent. The roll costs world_size^2 empty messages, only when the run is lost anyway.
+ *
+ * The communicator's lock is taken for each step, so that heartbeats go on between them. */
 #include "comm/mpi_world.h"
 
 #include <sched.h>
@@ -55,61 +57,104 @@ static void call_roll(lucid_comm *comm, bool *present) {
     }
 }
 
-static lucid_status give_up(lucid_comm *comm, const char *what) {
-    ((mpi_world *)comm->impl)->broken = true;
+/* The lowest rank that answered prints. */
+static lucid_status name_absent(lucid_comm *comm, const char *what, const bool *present) {
     const double seconds = comm->options.timeout;
-    bool *present = malloc((size_t)comm->world_size * sizeof *present);
-    if (!present) return lucid_fail(LUCID_ERR_TIMEOUT, "%s: not done within %g s", what, seconds);
-    call_roll(comm, present);
-    int absent = -1, n_absent = 0;
+    int absent = -1, n_absent = 0, lowest = 0;
+    while (!present[lowest]) lowest++;
+    comm->silent = lowest != comm->rank;
     for (int r = comm->world_size - 1; r >= 0; r--) {
         if (present[r]) continue;
         absent = r;
         n_absent++;
     }
-    free(present);
     if (n_absent == 0)
         return lucid_fail(LUCID_ERR_TIMEOUT, "%s: all ranks came, but it was not done within %g s", what, seconds);
+    const char *phase = comm->phase ? comm->phase : "starting", *host = lucid_comm_host(comm, absent);
     if (n_absent == 1)
-        return lucid_fail(LUCID_ERR_TIMEOUT, "%s: rank %d did not come within %g s", what, absent, seconds);
-    return lucid_fail(LUCID_ERR_TIMEOUT, "%s: rank %d and %d more did not come within %g s", what, absent, n_absent - 1,
-                      seconds);
+        return lucid_fail(LUCID_ERR_TIMEOUT, "%s: rank %d on %s did not come within %g s, while this rank was %s", what,
+                          absent, host, seconds, phase);
+    return lucid_fail(LUCID_ERR_TIMEOUT,
+                      "%s: rank %d on %s and %d more did not come within %g s, while this rank was %s", what, absent,
+                      host, n_absent - 1, seconds, phase);
+}
+
+/* From here on MPI is the roll call's alone: the heart stays away from a broken transport. */
+static lucid_status give_up(lucid_comm *comm, const char *what) {
+    pthread_mutex_lock(&comm->lock);
+    comm->broken = true;
+    pthread_mutex_unlock(&comm->lock);
+    const double seconds = comm->options.timeout;
+    bool *present = malloc((size_t)comm->world_size * sizeof *present);
+    if (!present) return lucid_fail(LUCID_ERR_TIMEOUT, "%s: not done within %g s", what, seconds);
+    call_roll(comm, present);
+    const lucid_status status = name_absent(comm, what, present);
+    free(present);
+    return status;
+}
+
+/* Tests once. */
+static lucid_status poll(lucid_comm *comm, int n, MPI_Request *requests, int *done, int *roll_called) {
+    const mpi_world *world = comm->impl;
+    *roll_called = 0;
+    LUCID_TRY_MPI(MPI_Testall(n, requests, done, MPI_STATUSES_IGNORE));
+    if (*done) return LUCID_OK;
+    LUCID_TRY_MPI(MPI_Iprobe(MPI_ANY_SOURCE, ROLL_TAG, world->collectives, roll_called, MPI_STATUS_IGNORE));
+    return LUCID_OK;
 }
 
 static lucid_status wait_all(lucid_comm *comm, int n, MPI_Request *requests, const char *what) {
-    const mpi_world *world = comm->impl;
     const double deadline = now() + comm->options.timeout;
     for (int n_pauses = 0;; n_pauses += n_pauses < 2000) {
         int done, roll_called;
-        LUCID_TRY_MPI(MPI_Testall(n, requests, &done, MPI_STATUSES_IGNORE));
-        if (done) return LUCID_OK;
-        LUCID_TRY_MPI(MPI_Iprobe(MPI_ANY_SOURCE, ROLL_TAG, world->collectives, &roll_called, MPI_STATUS_IGNORE));
+        pthread_mutex_lock(&comm->lock);
+        const lucid_status status = poll(comm, n, requests, &done, &roll_called);
+        pthread_mutex_unlock(&comm->lock);
+        if (status || done) return status;
         if (roll_called || now() > deadline) return give_up(comm, what);
         pause_politely(n_pauses);
     }
 }
 
+/* Starting a collective and waiting for it are two steps. */
+#define LUCID_TRY_LOCKED(comm, call)             \
+    do {                                         \
+        pthread_mutex_lock(&(comm)->lock);       \
+        const lucid_status try_locked_ = (call); \
+        pthread_mutex_unlock(&(comm)->lock);     \
+        if (try_locked_) return try_locked_;     \
+    } while (0)
+
+static lucid_status post_barrier(const mpi_world *world, MPI_Request *request) {
+    LUCID_TRY_MPI(MPI_Ibarrier(world->collectives, request));
+    return LUCID_OK;
+}
+
 /* Keeps those who are done until all have come. */
 static lucid_status wait_for_stragglers(lucid_comm *comm, const char *what) {
-    const mpi_world *world = comm->impl;
     MPI_Request request;
-    LUCID_TRY_MPI(MPI_Ibarrier(world->collectives, &request));
+    LUCID_TRY_LOCKED(comm, post_barrier(comm->impl, &request));
     return wait_all(comm, 1, &request, what);
 }
 
-lucid_status lucid_mpi_broadcast(lucid_comm *comm, void *buffer, size_t bytes, int root) {
-    const mpi_world *world = comm->impl;
-    LUCID_TRY(lucid_mpi_check(world));
+static lucid_status post_broadcast(const mpi_world *world, void *buffer, size_t bytes, int root, MPI_Request *request) {
     mpi_extent extent;
-    MPI_Request request;
     LUCID_TRY(lucid_mpi_extent(&extent, bytes));
-    LUCID_TRY_MPI(MPI_Ibcast(buffer, extent.count, extent.type, root, world->collectives, &request));
+    LUCID_TRY_MPI(MPI_Ibcast(buffer, extent.count, extent.type, root, world->collectives, request));
+    lucid_mpi_extent_free(&extent); /* MPI keeps it until the broadcast is done */
+    return LUCID_OK;
+}
+
+lucid_status lucid_mpi_broadcast(lucid_comm *comm, void *buffer, size_t bytes, int root) {
+    MPI_Request request;
+    LUCID_TRY(lucid_mpi_usable(comm));
+    LUCID_TRY_LOCKED(comm, post_broadcast(comm->impl, buffer, bytes, root, &request));
     LUCID_TRY(wait_all(comm, 1, &request, "broadcast"));
-    lucid_mpi_extent_free(&extent);
     return wait_for_stragglers(comm, "broadcast");
 }
 
-static lucid_status post_gather_recvs(lucid_comm *comm, char *recv, const size_t *recv_bytes, MPI_Request *requests) {
+static lucid_status post_gather_recvs(const lucid_comm *comm, char *recv, const size_t *recv_bytes,
+                                      MPI_Request *requests) {
     const mpi_world *world = comm->impl;
     for (int r = 0; r < comm->world_size; recv += recv_bytes[r], r++) {
         mpi_extent extent;
@@ -117,9 +162,14 @@ static lucid_status post_gather_recvs(lucid_comm *comm, char *recv, const size_t
         if (r == comm->rank) continue;
         LUCID_TRY(lucid_mpi_extent(&extent, recv_bytes[r]));
         LUCID_TRY_MPI(MPI_Irecv(recv, extent.count, extent.type, r, GATHER_TAG, world->collectives, &requests[r]));
-        lucid_mpi_extent_free(&extent); /* MPI keeps it until the receive is done */
+        lucid_mpi_extent_free(&extent);
     }
     return LUCID_OK;
+}
+
+static lucid_status gather_into(lucid_comm *comm, char *recv, const size_t *recv_bytes, MPI_Request *requests) {
+    LUCID_TRY_LOCKED(comm, post_gather_recvs(comm, recv, recv_bytes, requests));
+    return wait_all(comm, comm->world_size, requests, "gather");
 }
 
 static lucid_status gather_at_root(lucid_comm *comm, const void *send, char *recv, const size_t *recv_bytes) {
@@ -128,26 +178,30 @@ static lucid_status gather_at_root(lucid_comm *comm, const void *send, char *rec
     if (recv_bytes[comm->rank]) memcpy(recv + own, send, recv_bytes[comm->rank]);
     MPI_Request *requests = malloc((size_t)comm->world_size * sizeof *requests);
     if (!requests) return lucid_fail(LUCID_ERR_MEMORY, "no memory for %d requests", comm->world_size);
-    lucid_status status = post_gather_recvs(comm, recv, recv_bytes, requests);
-    if (!status) status = wait_all(comm, comm->world_size, requests, "gather");
+    const lucid_status status = gather_into(comm, recv, recv_bytes, requests);
     free(requests);
     return status;
 }
 
-static lucid_status gather_elsewhere(lucid_comm *comm, const void *send, size_t bytes, int root) {
-    const mpi_world *world = comm->impl;
+static lucid_status post_gather_send(const mpi_world *world, const void *send, size_t bytes, int root,
+                                     MPI_Request *request) {
     mpi_extent extent;
-    MPI_Request request;
     LUCID_TRY(lucid_mpi_extent(&extent, bytes));
-    LUCID_TRY_MPI(MPI_Isend(send, extent.count, extent.type, root, GATHER_TAG, world->collectives, &request));
+    LUCID_TRY_MPI(MPI_Isend(send, extent.count, extent.type, root, GATHER_TAG, world->collectives, request));
     lucid_mpi_extent_free(&extent);
+    return LUCID_OK;
+}
+
+static lucid_status gather_elsewhere(lucid_comm *comm, const void *send, size_t bytes, int root) {
+    MPI_Request request;
+    LUCID_TRY_LOCKED(comm, post_gather_send(comm->impl, send, bytes, root, &request));
     return wait_all(comm, 1, &request, "gather");
 }
 
 /* Messages to root instead of MPI_Igatherv, whose int displacements end at 2 GiB. */
 lucid_status lucid_mpi_gather(lucid_comm *comm, const void *send, size_t bytes, void *recv, const size_t *recv_bytes,
                               int root) {
-    LUCID_TRY(lucid_mpi_check(comm->impl));
+    LUCID_TRY(lucid_mpi_usable(comm));
     if (comm->rank == root)
         LUCID_TRY(gather_at_root(comm, send, recv, recv_bytes));
     else
@@ -155,9 +209,16 @@ lucid_status lucid_mpi_gather(lucid_comm *comm, const void *send, size_t bytes, 
     return wait_for_stragglers(comm, "gather");
 }
 
+static lucid_status post_allgather(const lucid_comm *comm, const void *send, void *recv, const int *counts,
+                                   const int *places, MPI_Request *request) {
+    const mpi_world *world = comm->impl;
+    LUCID_TRY_MPI(MPI_Iallgatherv(send, counts[comm->rank], MPI_BYTE, recv, counts, places, MPI_BYTE,
+                                  world->collectives, request));
+    return LUCID_OK;
+}
+
 static lucid_status allgather_counts(lucid_comm *comm, const void *send, void *recv, const size_t *recv_bytes,
                                      int *counts, int *places) {
-    const mpi_world *world = comm->impl;
     bool all_bring = true;
     for (int r = 0, place = 0; r < comm->world_size; place += counts[r], r++) {
         counts[r] = (int)recv_bytes[r]; /* the caller checked their sum */
@@ -165,15 +226,14 @@ static lucid_status allgather_counts(lucid_comm *comm, const void *send, void *r
         all_bring = all_bring && counts[r] > 0;
     }
     MPI_Request request;
-    LUCID_TRY_MPI(MPI_Iallgatherv(send, counts[comm->rank], MPI_BYTE, recv, counts, places, MPI_BYTE,
-                                  world->collectives, &request));
+    LUCID_TRY_LOCKED(comm, post_allgather(comm, send, recv, counts, places, &request));
     LUCID_TRY(wait_all(comm, 1, &request, "allgather"));
     return all_bring ? LUCID_OK : wait_for_stragglers(comm, "allgather");
 }
 
 /* Nobody has everything before all have come, so only a rank that brings nothing must be waited for. */
 lucid_status lucid_mpi_allgather(lucid_comm *comm, const void *send, void *recv, const size_t *recv_bytes) {
-    LUCID_TRY(lucid_mpi_check(comm->impl));
+    LUCID_TRY(lucid_mpi_usable(comm));
     int *counts = malloc(2 * (size_t)comm->world_size * sizeof *counts);
     if (!counts) return lucid_fail(LUCID_ERR_MEMORY, "no memory for the sizes of %d ranks", comm->world_size);
     const lucid_status status = allgather_counts(comm, send, recv, recv_bytes, counts, counts + comm->world_size);
@@ -181,11 +241,15 @@ lucid_status lucid_mpi_allgather(lucid_comm *comm, const void *send, void *recv,
     return status;
 }
 
-lucid_status lucid_mpi_allreduce(lucid_comm *comm, double *x, int n, lucid_reduction op) {
-    const mpi_world *world = comm->impl;
-    LUCID_TRY(lucid_mpi_check(world));
+static lucid_status post_allreduce(const mpi_world *world, double *x, int n, lucid_reduction op, MPI_Request *request) {
     const MPI_Op mpi_op = op == LUCID_SUM ? MPI_SUM : op == LUCID_MIN ? MPI_MIN : MPI_MAX;
+    LUCID_TRY_MPI(MPI_Iallreduce(MPI_IN_PLACE, x, n, MPI_DOUBLE, mpi_op, world->collectives, request));
+    return LUCID_OK;
+}
+
+lucid_status lucid_mpi_allreduce(lucid_comm *comm, double *x, int n, lucid_reduction op) {
     MPI_Request request;
-    LUCID_TRY_MPI(MPI_Iallreduce(MPI_IN_PLACE, x, n, MPI_DOUBLE, mpi_op, world->collectives, &request));
+    LUCID_TRY(lucid_mpi_usable(comm));
+    LUCID_TRY_LOCKED(comm, post_allreduce(comm->impl, x, n, op, &request));
     return wait_all(comm, 1, &request, "allreduce");
 }

@@ -25,10 +25,9 @@ typedef struct {
     MPI_Comm collectives; /* apart, so that no roll call ever meets a channel's message */
     mpi_request *spare;   /* kept, so that a steady flow of messages allocates nothing */
     bool owns_mpi;        /* we initialised MPI, so we finalise it */
-    bool broken;          /* a collective was given up, see lucid_mpi_check */
 } mpi_world;
 
-/* Turns an MPI error into a status. */
+/* Turns an MPI error into a status. Calls of MPI are made under comm->lock from open to close. */
 #define LUCID_TRY_MPI(call)                                                      \
     do {                                                                         \
         const int mpi_error_ = (call);                                           \
@@ -37,9 +36,9 @@ typedef struct {
 
 lucid_status lucid_mpi_fail(int error, const char *call);
 
-/* Once a collective has been given up its buffers are the caller's again while MPI still knows them, so MPI gets no
- * further chance to progress: every later call but abort fails here. */
-lucid_status lucid_mpi_check(const mpi_world *world);
+/* Once a collective has been given up (comm->broken) its buffers are the caller's again while MPI still knows them, so
+ * MPI gets no further chance to progress: every later call but abort fails here. */
+lucid_status lucid_mpi_usable(const lucid_comm *comm);
 
 lucid_status lucid_mpi_extent(mpi_extent *extent, size_t bytes);
 void lucid_mpi_extent_free(mpi_extent *extent);

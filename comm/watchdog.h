@@ -8,7 +8,7 @@
 #include <stdbool.h>
 
 typedef struct {
-    const char *call; /* what is watched, for the line that is printed */
+    const char *call; /* what is watched, for the line that is printed; NULL: none */
     double seconds;
     bool started, stopped;
     pthread_t thread;
@@ -16,7 +16,8 @@ typedef struct {
     pthread_cond_t wake;
 } lucid_watchdog;
 
-/* Prints "lucid: [host] <call> did not return within <seconds> s" and exits 1 unless stopped in time. Without a thread
+/* Prints "lucid: [host] <call> did not return within <seconds> s" (nothing where call is NULL) and exits 1 unless
+ * stopped in time. Without a thread
  * to be had nothing is watched. */
 void lucid_watchdog_start(lucid_watchdog *watchdog, const char *call, double seconds);
 void lucid_watchdog_stop(lucid_watchdog *watchdog);

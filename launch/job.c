@@ -87,6 +87,7 @@ lucid_status launch_job_create(launch_job *job) {
 
 lucid_status launch_job_load(launch_job *job) {
     double begin = launch_clock();
+    lucid_comm_phase(job->comm, "reading the input");
     lucid_status status = launch_source_load(job->source, job->attention);
     job->report.load = launch_clock() - begin;
     return lucid_comm_agree(job->comm, status);
@@ -94,6 +95,7 @@ lucid_status launch_job_load(launch_job *job) {
 
 lucid_status launch_job_run(launch_job *job) {
     launch_progress_begin(&job->progress);
+    lucid_comm_phase(job->comm, "running attention");
     lucid_status status = lucid_attention_run(job->attention);
     launch_progress_end(&job->progress);
     if (!status) return LUCID_OK;
@@ -103,12 +105,14 @@ lucid_status launch_job_run(launch_job *job) {
 }
 
 lucid_status launch_job_measure_peak(launch_job *job) {
+    lucid_comm_phase(job->comm, "measuring the FMA peak");
     LUCID_TRY(lucid_comm_barrier(job->comm));
     job->report.fma_peak = launch_peak_measure(lucid_attention_kernels(job->attention), job->run.threads);
     return lucid_comm_barrier(job->comm);
 }
 
 lucid_status launch_job_certify(lucid_certificate_result *certificate, launch_job *job) {
+    lucid_comm_phase(job->comm, "certifying the result");
     return lucid_comm_agree(job->comm, lucid_certificate(job->attention, certificate));
 }
 
@@ -184,6 +188,7 @@ lucid_status launch_job_gather(lucid_rank_report **reports, launch_job *job) {
     lucid_comm *comm = job->comm;
     uint8_t *packed = NULL;
     void *gathered = NULL;
+    lucid_comm_phase(comm, "gathering the summary");
     size_t packed_bytes = 0, *n_bytes = calloc((size_t)comm->world_size, sizeof *n_bytes);
     lucid_status status =
         n_bytes ? pack_report(&packed, &packed_bytes, job) : lucid_fail(LUCID_ERR_MEMORY, "no memory for the summary");

@@ -4,8 +4,10 @@
 #include "launch/commands.h"
 #include "launch/file.h"
 #include "launch/share.h"
+#include "launch/sink.h"
 #include "launch/version.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,6 +98,22 @@ static int conclude(lucid_comm *comm, const launch_options *options, lucid_statu
     return (int)found[0];
 }
 
+/* mpirun and scancel --signal pass it on to every rank; each then says what it is doing. */
+static void on_dump(int number) {
+    (void)number;
+    lucid_comm_dump();
+}
+
+static lucid_status open_comm(lucid_comm **comm, const launch_options *options) {
+    struct sigaction dump = {.sa_handler = on_dump, .sa_flags = SA_RESTART};
+    sigaction(SIGUSR2, &dump, NULL);
+    int channels = options->channels > CHANNELS_MIN ? (int)options->channels : CHANNELS_MIN;
+    return lucid_comm_open(comm, &(lucid_comm_options){.transport = options->comm,
+                                                       .n_channels_max = channels + CHANNELS_SPARE,
+                                                       .timeout = options->timeout,
+                                                       .before_end = launch_sink_discard});
+}
+
 int main(int argc, char **argv) {
     launch_options options;
     lucid_status status = launch_options_parse(&options, argc, argv);
@@ -104,10 +122,7 @@ int main(int argc, char **argv) {
     if (options.help || options.version) return answer(&options);
 
     lucid_comm *comm;
-    int channels = options.channels > CHANNELS_MIN ? (int)options.channels : CHANNELS_MIN;
-    status = lucid_comm_open(&comm, &(lucid_comm_options){.transport = options.comm,
-                                                          .n_channels_max = channels + CHANNELS_SPARE,
-                                                          .timeout = options.timeout});
+    status = open_comm(&comm, &options);
     if (status) return fail(status);
     status = run_command(&options, comm);
     int code = conclude(comm, &options, status);

@@ -139,11 +139,11 @@ static lucid_status check_library(linear_system *sys, const lucid_comm *comm) {
     return LUCID_OK;
 }
 
-/* The grid's ranks are MPI_COMM_WORLD's, and so are ours. BLACS waits without deadlines, so a watchdog has one for it.
- */
+/* The grid's ranks are MPI_COMM_WORLD's, and so are ours. BLACS calls MPI on its own and waits without deadlines, so a
+ * watchdog has one for it. */
 static lucid_status solve_on_grid(linear_system *sys, lucid_comm *comm) {
     int rank, world_size;
-    LUCID_TRY(lucid_comm_barrier(comm));
+    LUCID_TRY(lucid_comm_lend(comm));
     lucid_watchdog watchdog;
     lucid_watchdog_start(&watchdog, "ScaLAPACK", comm->options.timeout);
     sys->lib->pinfo(&rank, &world_size);
@@ -152,7 +152,8 @@ static lucid_status solve_on_grid(linear_system *sys, lucid_comm *comm) {
     const lucid_status status = solve(sys);
     sys->lib->gridexit(sys->context);
     lucid_watchdog_stop(&watchdog);
-    return status;
+    const lucid_status reclaimed = lucid_comm_reclaim(comm);
+    return status ? status : reclaimed;
 }
 
 lucid_status lucid_verify_scalapack(double *y_error, lucid_comm *comm, const lucid_verify_head *head,

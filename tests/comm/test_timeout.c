@@ -32,8 +32,8 @@ int main(int argc, char **argv) {
     usleep(100000 * (unsigned)comm->rank); /* deadlines differ, the verdict may not */
     const time_t before = time(NULL);
     const lucid_status status = run(comm, collective);
-    char line[64];
-    snprintf(line, sizeof line, "rank %d did not come within 0.5 s", absent);
+    char line[128];
+    snprintf(line, sizeof line, "rank %d on %s did not come within 0.5 s", absent, lucid_comm_host(comm, absent));
     CHECK(status == LUCID_ERR_TIMEOUT, "%s: status %d", collective, (int)status);
     CHECK(strstr(lucid_failure(), line), "%s: \"%s\" does not say \"%s\"", collective, lucid_failure(), line);
     CHECK(time(NULL) - before < 10, "%s took %ld s", collective, (long)(time(NULL) - before));
