@@ -19,6 +19,14 @@
  *   qt      (d, 64)           queries, transposed, times softmax_scale * log2(e)
  *   state   one granule of one query head's online softmax:
  *             m (64)   reference exponent (base 2)    l (64)  sum of exp2(s - m)    o (64, w)  sum of exp2(s - m) y
+ *
+ * Decoding takes one new token of one kv head against records of a cache:
+ *   cached  a record whose kt and y are of the cache's dtype, rnorm staying fp32; an fp32 one is a record
+ *   rows    (d, group + 1)  the group's queries times softmax_scale * log2(e), then the key times its norm * log2(e) /
+ *                           sqrt(d): an element of all rows, then the next
+ *   partial what the token gets from some cached tokens, mergeable:
+ *             m (group)    l (group)    o (group, w)   as in a state, m and l padded to a multiple of 16
+ *             sum (w)      sum of P_j y_j
  */
 #ifndef LUCID_KERNELS_H
 #define LUCID_KERNELS_H
@@ -67,6 +75,44 @@ static inline size_t lucid_state_floats(lucid_shape s) {
     return (size_t)LUCID_GRANULE * (2 + s.value_ld);
 }
 
+typedef struct {
+    lucid_shape shape;
+    lucid_dtype dtype; /* of the cached keys and values: LUCID_F32 or LUCID_BF16 */
+    int group;         /* query heads, at least 1 */
+    bool solve;        /* false: softmax attention, sum stays as it is */
+} lucid_decode_shape;
+
+/* Bytes; each is a multiple of 64. */
+static inline size_t lucid_cached_rnorm(lucid_shape s, lucid_dtype dtype) {
+    return lucid_dtype_bytes(dtype) * LUCID_GRANULE * s.head_dim;
+}
+static inline size_t lucid_cached_values(lucid_shape s, lucid_dtype dtype) {
+    return lucid_cached_rnorm(s, dtype) + sizeof(float) * LUCID_GRANULE;
+}
+static inline size_t lucid_cached_bytes(lucid_shape s, lucid_dtype dtype) {
+    return lucid_cached_values(s, dtype) + lucid_dtype_bytes(dtype) * LUCID_GRANULE * s.value_ld;
+}
+
+/* Offsets and sizes in floats; each but that of rows is a multiple of 16. */
+static inline size_t lucid_partial_l(const lucid_decode_shape *s) {
+    return ((size_t)s->group + 15) / 16 * 16;
+}
+static inline size_t lucid_partial_o(const lucid_decode_shape *s) {
+    return 2 * lucid_partial_l(s);
+}
+static inline size_t lucid_partial_sum(const lucid_decode_shape *s) {
+    return lucid_partial_o(s) + (size_t)s->group * s->shape.value_ld;
+}
+static inline size_t lucid_partial_floats(const lucid_decode_shape *s) {
+    return lucid_partial_sum(s) + s->shape.value_ld;
+}
+static inline size_t lucid_decode_rows_floats(const lucid_decode_shape *s) {
+    return ((size_t)s->group + 1) * s->shape.head_dim;
+}
+static inline size_t lucid_decode_scratch_floats(const lucid_decode_shape *s) {
+    return ((size_t)s->group + 1) * LUCID_GRANULE;
+}
+
 /* One instruction set's kernels. In the formulas i runs over the row granule, j over a key granule's 64 tokens, and
  *   P_ij = exp2(fma(dot_ij, rnorm_j, -sqrt(d) log2 e)),   dot_ij = sum_c (k_ic rnorm_i log2(e) / sqrt(d)) k_jc
  *   x_ij = sum_c qt_ci kt_cj - m_i  (an FMA chain over c that starts at -m_i).
@@ -112,6 +158,21 @@ typedef struct lucid_kernels {
      * key: out = 0, lse = -inf. */
     void (*attend_finish)(float *out, float *lse, const float *state, int n_rows, lucid_shape shape);
 
+    /* partial: l, o and sum = 0, m as attend_begin has it from the token's scores with its own key (d). */
+    void (*decode_begin)(float *partial, const float *rows, const float *key, const lucid_decode_shape *shape);
+
+    /* Adds the first n_tokens >= 1 tokens of consecutive cached records, granule by granule as update and attend do,
+     * reading each key and value once; what lies behind them in the last record does not count. */
+    void (*decode)(float *partial, const float *rows, const void *cached, int64_t n_tokens,
+                   const lucid_decode_shape *shape, float *scratch);
+
+    /* partial += other, with the larger m of each head. */
+    void (*decode_merge)(float *partial, const float *other, const lucid_decode_shape *shape);
+
+    /* Reads n_bytes, a multiple of 1024, at an aligned address; returns something that depends on them. The caller
+     * times it: this is the bandwidth that reports divide by. */
+    float (*read_burst)(const void *data, size_t n_bytes);
+
     /* Runs n rounds of independent FMAs from registers and returns the flops done; the caller times it. This is the
      * peak that reports divide by. */
     double (*fma_burst)(int64_t n);
@@ -119,6 +180,13 @@ typedef struct lucid_kernels {
 
 /* Floats of scratch that update, solve, attend and attend_diag may use, for any kernel set. */
 size_t lucid_kernels_scratch_floats(lucid_shape shape);
+
+/* rows from q (group, d) and the token's key (d), rnorm its norm as in a record; q_scale = softmax_scale * log2(e). */
+void lucid_decode_pack(float *rows, const float *q, float q_scale, const float *key, float rnorm,
+                       const lucid_decode_shape *shape);
+
+/* out (group, value_dim) = o / l, 0 where l is 0. */
+void lucid_decode_finish(float *out, const float *partial, const lucid_decode_shape *shape);
 
 /* The table of kernel sets, best first; *count entries. */
 const lucid_kernels *const *lucid_kernels_table(int *count);

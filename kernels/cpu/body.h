@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "kernels/cpu/attend.h"
+#include "kernels/cpu/decode.h"
 #include "kernels/cpu/pack.h"
 #include "kernels/cpu/solve.h"
 #include "kernels/sets.h"
@@ -43,6 +44,10 @@ const lucid_kernels SIMD_KERNELS = {
     .attend = attend,
     .attend_diag = attend_diag,
     .attend_finish = attend_finish,
+    .decode_begin = decode_begin,
+    .decode = decode,
+    .decode_merge = decode_merge,
+    .read_burst = read_burst,
     .fma_burst = fma_burst,
 };
 

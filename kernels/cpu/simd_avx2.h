@@ -14,9 +14,11 @@ typedef __m256 vec;
 
 enum {
     VEC = 8,
-    PANEL_ROWS = 6, /* 6 x 2 accumulators, 2 key vectors and a broadcast row: 15 registers, and 8 loads per 12 FMAs */
-    PANEL_LAST = 4, /* 64 = 10 * 6 + 4 */
-    SOLVE_ROWS = 4, /* divides 16, the solve's block */
+    PANEL_ROWS = 6,  /* 6 x 2 accumulators, 2 key vectors and a broadcast row: 15 registers, and 8 loads per 12 FMAs */
+    PANEL_LAST = 4,  /* 64 = 10 * 6 + 4 */
+    SOLVE_ROWS = 4,  /* divides 16, the solve's block */
+    DECODE_ROWS = 2, /* 2 x 4 accumulators, 4 key vectors and a broadcast row */
+    DECODE_COLS = 4,
 };
 
 /* F16C has no name in every compiler's __builtin_cpu_supports; every processor with AVX2 and FMA has it. */

@@ -18,6 +18,8 @@ enum {
         13, /* 13 x 2 accumulators, 2 key vectors and a broadcast row: 29 registers, and 15 loads per 26 FMAs */
     PANEL_LAST = 12, /* 64 = 4 * 13 + 12 */
     SOLVE_ROWS = 8,  /* divides 16, the solve's block */
+    DECODE_ROWS = 6, /* 6 x 4 accumulators and 4 key vectors, a granule's row of keys */
+    DECODE_COLS = 4,
 };
 
 static bool simd_supported(void) {

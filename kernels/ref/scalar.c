@@ -223,6 +223,114 @@ static void attend_finish(float *out, float *lse, const float *state, int n_rows
     }
 }
 
+/* A cached record's keys (d, 64), values (64, w) and norms (64). */
+typedef struct {
+    const char *kt, *y;
+    const float *rnorm;
+    lucid_dtype dtype;
+} cached_record;
+
+static cached_record cached_at(const void *cached, int64_t index, const lucid_decode_shape *s) {
+    const char *at = (const char *)cached + (size_t)index * lucid_cached_bytes(s->shape, s->dtype);
+    const float *rnorm = (const float *)(const void *)(at + lucid_cached_rnorm(s->shape, s->dtype));
+    return (cached_record){at, at + lucid_cached_values(s->shape, s->dtype), rnorm, s->dtype};
+}
+
+static void decode_begin(float *partial, const float *rows, const float *key, const lucid_decode_shape *s) {
+    memset(partial, 0, sizeof(float) * lucid_partial_floats(s));
+    for (int h = 0; h < s->group; h++) {
+        float own = 0;
+        for (int c = 0; c < s->shape.head_dim; c++) own += rows[c * (s->group + 1) + h] * key[c];
+        if (fabsf(own) >= LUCID_START_EXPONENT) partial[h] = own;
+    }
+}
+
+/* score (n) = start + row r times the first n keys */
+static void decode_scores(float *score, float start, const float *rows, int r, cached_record key,
+                          const lucid_decode_shape *s, int n) {
+    for (int j = 0; j < n; j++) {
+        score[j] = start;
+        for (int c = 0; c < s->shape.head_dim; c++)
+            score[j] += rows[c * (s->group + 1) + r] * element(key.kt, key.dtype, (size_t)c * GRANULE + j);
+    }
+}
+
+/* dst (w) += p (n) y (n, w) */
+static void add_values(float *dst, const float *p, cached_record key, int w, int n) {
+    for (int c = 0; c < w; c++) {
+        float sum = 0;
+        for (int j = 0; j < n; j++) sum += p[j] * element(key.y, key.dtype, (size_t)j * w + c);
+        dst[c] += sum;
+    }
+}
+
+/* p = exp2(x); returns their sum */
+static float decode_weights(float *p, float m, const float *rows, int h, cached_record key, const lucid_decode_shape *s,
+                            int n) {
+    float sum = 0;
+    decode_scores(p, -m, rows, h, key, s, n);
+    for (int j = 0; j < n; j++) sum += p[j] = exp2_of(p[j]);
+    return sum;
+}
+
+static void decode_query(float *partial, const float *rows, int h, cached_record key, const lucid_decode_shape *s,
+                         int n) {
+    const int w = s->shape.value_ld;
+    float *m = partial + h, *l = partial + lucid_partial_l(s) + h;
+    float *o = partial + lucid_partial_o(s) + (size_t)h * w, p[GRANULE], largest = *m;
+    float sum = decode_weights(p, *m, rows, h, key, s, n);
+    if (!(sum <= (float)(1ull << LUCID_RESCALE_EXPONENT))) {
+        decode_scores(p, 0, rows, h, key, s, n);
+        for (int j = 0; j < n; j++) largest = fmaxf(largest, p[j]);
+        float factor = exp2_of(*m - largest);
+        *m = largest;
+        *l *= factor;
+        for (int c = 0; c < w; c++) o[c] *= factor;
+        sum = decode_weights(p, *m, rows, h, key, s, n);
+    }
+    *l += sum;
+    add_values(o, p, key, w, n);
+}
+
+static void decode_key(float *partial, const float *rows, cached_record key, const lucid_decode_shape *s, int n) {
+    float p[GRANULE], bias = (float)(-sqrt(s->shape.head_dim) * M_LOG2E);
+    decode_scores(p, 0, rows, s->group, key, s, n);
+    for (int j = 0; j < n; j++) p[j] = exp2_of(p[j] * key.rnorm[j] + bias);
+    add_values(partial + lucid_partial_sum(s), p, key, s->shape.value_ld, n);
+}
+
+static void decode(float *partial, const float *rows, const void *cached, int64_t n_tokens, const lucid_decode_shape *s,
+                   float *scratch) {
+    (void)scratch;
+    for (int64_t g = 0; g * GRANULE < n_tokens; g++) {
+        cached_record key = cached_at(cached, g, s);
+        int n = n_tokens - g * GRANULE < GRANULE ? (int)(n_tokens - g * GRANULE) : GRANULE;
+        for (int h = 0; h < s->group; h++) decode_query(partial, rows, h, key, s, n);
+        if (s->solve) decode_key(partial, rows, key, s, n);
+    }
+}
+
+static void decode_merge(float *partial, const float *other, const lucid_decode_shape *s) {
+    const size_t l = lucid_partial_l(s), o = lucid_partial_o(s), sum = lucid_partial_sum(s), w = s->shape.value_ld;
+    for (int h = 0; h < s->group; h++) {
+        const float m = fmaxf(partial[h], other[h]);
+        const float a = partial[h] == m ? 1 : exp2_of(partial[h] - m), b = other[h] == m ? 1 : exp2_of(other[h] - m);
+        partial[h] = m;
+        partial[l + h] = partial[l + h] * a + other[l + h] * b;
+        for (size_t c = o + h * w; c < o + (h + 1) * w; c++) partial[c] = partial[c] * a + other[c] * b;
+    }
+    for (size_t c = sum; s->solve && c < sum + w; c++) partial[c] += other[c];
+}
+
+static float read_burst(const void *data, size_t n_bytes) {
+    const float *x = data;
+    float sum[8] = {0};
+    for (size_t i = 0; i < n_bytes / sizeof *x; i += 8)
+        for (int k = 0; k < 8; k++) sum[k] += x[i + k];
+    for (int k = 1; k < 8; k++) sum[0] += sum[k];
+    return sum[0];
+}
+
 /* A multiplication and an addition stand for an FMA: the peak of plain SSE code. */
 static double fma_burst(int64_t n) {
     enum { CHAINS = 32 };
@@ -248,5 +356,9 @@ const lucid_kernels lucid_kernels_scalar = {
     .attend = attend,
     .attend_diag = attend_diag,
     .attend_finish = attend_finish,
+    .decode_begin = decode_begin,
+    .decode = decode,
+    .decode_merge = decode_merge,
+    .read_burst = read_burst,
     .fma_burst = fma_burst,
 };

@@ -206,7 +206,7 @@ static inline double row_error(const float *got, size_t ld, const double *want, 
             error += e * e;
             square += w * w;
         }
-        if (!(error <= largest)) largest = error; /* NaN stays */
+        if (!(error <= largest)) largest = isnan(error) ? INFINITY : error;
     }
     return sqrt(largest / (square / n));
 }

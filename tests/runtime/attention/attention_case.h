@@ -149,10 +149,10 @@ static inline double row_error(const float *x, const double *ref, size_t n_rows,
                 distance += (x[at] - ref[at]) * (x[at] - ref[at]);
                 squares += ref[at] * ref[at];
             }
-            if (i >= first && !(distance <= largest)) largest = distance; /* a NaN stays */
+            if (i >= first && !(distance <= largest)) largest = isnan(distance) ? INFINITY : distance;
         }
         double error = sqrt(largest / (squares / (double)seqlen));
-        if (!(error <= worst)) worst = error;
+        if (!(error <= worst)) worst = isnan(error) ? INFINITY : error;
     }
     return worst;
 }
@@ -166,7 +166,7 @@ static inline double case_residual(const attention_case *c, const attention_answ
     for (size_t head = 0; head * per_head < n; head++) {
         double residual = lucid_dense_residual(y + head * per_head, o->kn + head * (size_t)p->seqlen * p->head_dim,
                                                o->v + head * per_head, p->seqlen, p->head_dim, p->value_dim, row);
-        if (!(residual <= worst)) worst = residual;
+        if (!(residual <= worst)) worst = isnan(residual) ? INFINITY : residual;
     }
     free(y);
     return worst;

@@ -39,7 +39,7 @@ static void judge(const char *what, const attention_case *c, const attention_ans
     double tail = row_error(a->out, o->out, case_rows(c, LUCID_OUT), p->seqlen, dv, 256);
     double residual = t->residual > 0 ? case_residual(c, a, o) : 0;
     for (size_t i = 0; i < case_rows(c, LUCID_LSE); i++)
-        if (!(fabs(a->lse[i] - o->lse[i]) <= lse)) lse = fabs(a->lse[i] - o->lse[i]);
+        if (!(fabs(a->lse[i] - o->lse[i]) <= lse)) lse = isnan(a->lse[i]) ? INFINITY : fabs(a->lse[i] - o->lse[i]);
     printf("%-36s y %.2g out %.2g tail %.2g lse %.2g residual %.2g\n", what, y, out, tail, lse, residual);
     if (t->y > 0) CHECK_NEAR(y, 0, t->y, "%s: y", what);
     if (t->out > 0) CHECK_NEAR(out, 0, t->out, "%s: out", what);
