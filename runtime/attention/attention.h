@@ -93,6 +93,10 @@ static inline size_t lucid_query_index(const lucid_attention *a, const lucid_cha
 lucid_status lucid_workers_create(lucid_attention *a);
 void lucid_workers_destroy(lucid_attention *a);
 
+/* describe.c: what the rank waits for, as a clause (brief), or its cursors, windows and queues in lines. The caller
+ * keeps the schedules from changing. */
+void lucid_attention_describe(const lucid_attention *a, FILE *stream, bool brief);
+
 /* certificate.c */
 lucid_status lucid_samples_create(lucid_attention *a);
 void lucid_samples_destroy(lucid_samples *samples);

@@ -322,19 +322,14 @@ static bool all_finished(const engine *e) {
 
 static lucid_status check_deadline(engine *e) {
     if (lucid_clock() - e->last_progress < e->a->options.timeout) return LUCID_OK;
-    for (int i = 0; i < e->a->plan.channels; i++) {
-        const lucid_schedule *s = e->a->channels[i].schedule;
-        int position = lucid_schedule_awaited(s);
-        if (position < 0) continue;
-        int tile = position % s->n_tiles, world_size = s->config.layout.world_size;
-        return lucid_fail(
-            LUCID_ERR_TIMEOUT,
-            "no progress for %.0f s while waiting for tile %d of %d from rank %d (channel %d, %s round): is "
-            "that rank alive? A longer --timeout waits longer",
-            e->a->options.timeout, tile, s->n_tiles, (s->config.rank - s->direction[tile] + world_size) % world_size, i,
-            position < s->n_tiles ? "first" : "second");
+    char clause[256] = "";
+    FILE *stream = fmemopen(clause, sizeof clause - 1, "w");
+    if (stream) {
+        lucid_attention_describe(e->a, stream, true);
+        fclose(stream);
     }
-    return lucid_fail(LUCID_ERR_TIMEOUT, "no progress for %.0f s while sending the last tiles", e->a->options.timeout);
+    return lucid_fail(LUCID_ERR_TIMEOUT, "no progress for %.0f s, %s. A longer --timeout waits longer",
+                      e->a->options.timeout, clause);
 }
 
 static void report_progress(engine *e, int thread) {
@@ -385,6 +380,20 @@ static void work(engine *e, int thread) {
     }
 }
 
+/* On the heart's thread. Whoever holds the lock may be waiting for a fault's end. */
+static void describe(void *context, FILE *stream, bool brief) {
+    engine *e = context;
+    for (int tries = 0; !omp_test_lock(&e->lock); tries++) {
+        if (tries == 300) {
+            fprintf(stream, brief ? "moving tiles" : "  the engine's lock is not to be had\n");
+            return;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    lucid_attention_describe(e->a, stream, brief);
+    omp_unset_lock(&e->lock);
+}
+
 static void count_work(engine *e) {
     const lucid_attention *a = e->a;
     double rows = 0, per_row = a->group + (a->problem.attention == LUCID_ATTENTION_LUCID ? 1 : 0);
@@ -412,8 +421,10 @@ static lucid_status run_threads(engine *e) {
     a->result.messages_sent = 0;
     e->start = e->last_progress = e->last_report = lucid_clock();
     omp_init_lock(&e->lock);
+    lucid_comm_describe(a->comm, describe, e);
 #pragma omp parallel num_threads(a->threads)
     work(e, omp_get_thread_num());
+    lucid_comm_describe(a->comm, NULL, NULL);
     omp_destroy_lock(&e->lock);
     a->result.wall = lucid_clock() - e->start;
     collect_result(e);
