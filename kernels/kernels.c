@@ -20,7 +20,10 @@ const lucid_kernels *lucid_kernels_find(const char *isa) {
     return NULL;
 }
 
-/* A packed row panel (d, at most 16), one granule of P (64, 64) and one inverted diagonal block (16, 16). */
+/* A packed row panel (d, at most 16), one granule of P (64, 64) and one inverted diagonal block (16, 16); or in fp64 q,
+ * k (64, d), y (64, w), and scores and weights of at most 8 rows. */
 size_t lucid_kernels_scratch_floats(lucid_shape shape) {
-    return (size_t)16 * shape.head_dim + LUCID_GRANULE * LUCID_GRANULE + 16 * 16;
+    size_t panels = (size_t)16 * shape.head_dim + LUCID_GRANULE * LUCID_GRANULE + 16 * 16;
+    size_t doubles = (size_t)LUCID_GRANULE * (2 * shape.head_dim + shape.value_ld + 2 * 8);
+    return panels > 2 * doubles ? panels : 2 * doubles;
 }

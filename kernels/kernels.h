@@ -8,15 +8,16 @@
  * This folder does no I/O, no allocation, keeps no state and knows no MPI. Callers own all buffers; every pointer is
  * 64-byte aligned but for src of the pack functions and out and lse of attend_finish, which need none; outputs come
  * first; buffers do not overlap unless said. Inputs are finite: within a granule a future key's weight is an exact
- * zero, which an infinite value would not respect. update, solve, attend and attend_diag may flush denormals; they run
- * in their own floating-point mode and restore the caller's.
+ * zero, which an infinite value would not respect. update, solve and the attend functions but begin and finish may
+ * flush denormals; they run in their own floating-point mode and restore the caller's.
  *
  * Notation, per granule and head (d = head_dim, w = value_ld, all fp32):
  *   record  one granule of one kv head, the unit that is stored, sent and read by the kernels, contiguous:
  *             kt    (d, 64)   keys after RoPE, not normalised, transposed
  *             rnorm (64)      1 / sqrt(mean(k^2) + eps)
  *             y     (64, w)   values before solve, preconditioned values after; columns >= value_dim are zero
- *   qt      (d, 64)           queries, transposed, times softmax_scale * log2(e)
+ *   qt      (d, 64)           queries, transposed, as they came
+ *   scale                     softmax_scale * log2(e)
  *   state   one granule of one query head's online softmax:
  *             m (64)   reference exponent (base 2)    l (64)  sum of exp2(s - m)    o (64, w)  sum of exp2(s - m) y
  *
@@ -41,6 +42,8 @@
 #define LUCID_RESCALE_EXPONENT 40
 /* A row whose own score is closer to zero than this (base 2) starts with reference exponent zero. */
 #define LUCID_START_EXPONENT 32
+/* Row granules whose softmax pass is done in fp64, see attend_exact. */
+#define LUCID_EXACT_GRANULES 6
 
 typedef enum { LUCID_F32, LUCID_BF16, LUCID_F16 } lucid_dtype;
 
@@ -115,18 +118,19 @@ static inline size_t lucid_decode_scratch_floats(const lucid_decode_shape *s) {
 
 /* One instruction set's kernels. In the formulas i runs over the row granule, j over a key granule's 64 tokens, and
  *   P_ij = exp2(fma(dot_ij, rnorm_j, -sqrt(d) log2 e)),   dot_ij = sum_c (k_ic rnorm_i log2(e) / sqrt(d)) k_jc
- *   x_ij = sum_c qt_ci kt_cj - m_i  (an FMA chain over c that starts at -m_i).
- * A product with values is one FMA chain over j = 0..63 that starts at zero; its result is then added to the
- * accumulator in memory, once per granule. */
+ *   x_ij = sum_c (qt_ci scale) kt_cj - m_i,
+ * the latter as two FMA chains, over c < d / 2 from -m_i and over the others from zero, then added: a chain's rounding
+ * errors grow with its length, and here they are errors of an exponent. A product with values is one FMA chain over j =
+ * 0..63 that starts at zero; its result is then added to the accumulator in memory, once per granule. */
 typedef struct lucid_kernels {
     const char *isa; /* "scalar", "avx2", "avx512" */
 
     /* True when this processor and operating system can run the set. */
     bool (*supported)(void);
 
-    /* dst (d, 64) = scale * transpose(src), src (n_rows, d) of dtype, rows d elements apart, unaligned; n_rows in
-     * 0..64; the other rows are zero. The product is rounded once, in fp32. */
-    void (*pack_rows)(float *dst, const void *src, lucid_dtype dtype, int n_rows, int d, float scale);
+    /* dst (d, 64) = transpose(src), src (n_rows, d) of dtype, rows d elements apart, unaligned; n_rows in 0..64; the
+     * other rows are zero. */
+    void (*pack_rows)(float *dst, const void *src, lucid_dtype dtype, int n_rows, int d);
 
     /* record.rnorm from record.kt, eps added to the mean. */
     void (*normalise)(float *record, lucid_shape shape, float eps);
@@ -144,15 +148,23 @@ typedef struct lucid_kernels {
     /* state: l = 0; o = 0; m_i = 0, or the row's own score x_ii where that is LUCID_START_EXPONENT or further from
      * zero, so that l stays representable. Chains that start at zero round less than those that start at a score. Only
      * record.kt is read. */
-    void (*attend_begin)(float *state, const float *qt, const float *record, lucid_shape shape);
+    void (*attend_begin)(float *state, const float *qt, const float *record, double scale, lucid_shape shape);
 
     /* A: per granule, l_i += sum_j exp2(x_ij), o_i += sum_j exp2(x_ij) y_j. When the granule's sum exceeds
      * 2^LUCID_RESCALE_EXPONENT, m_i first rises to the granule's largest score and l_i, o_i are rescaled. */
-    void (*attend)(float *state, const float *qt, const float *const *keys, int64_t n_keys, lucid_shape shape,
-                   float *scratch);
+    void (*attend)(float *state, const float *qt, const float *const *keys, int64_t n_keys, double scale,
+                   lucid_shape shape, float *scratch);
 
     /* A on the row's own granule, j <= i only. */
-    void (*attend_diag)(float *state, const float *qt, const float *row, lucid_shape shape, float *scratch);
+    void (*attend_diag)(float *state, const float *qt, const float *row, double scale, lucid_shape shape,
+                        float *scratch);
+
+    /* attend, or with `diagonal` (n_keys = 1) attend_diag, of the first LUCID_EXACT_GRANULES row granules: the same in
+     * fp64, rounded into the state after each granule. A row's error is measured against the rows of the whole
+     * sequence; the first ones are several times longer than the rest and average over too few keys for their rounding
+     * errors to cancel, so that fp32 loses a digit on them. */
+    void (*attend_exact)(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
+                         double scale, lucid_shape shape, float *scratch);
 
     /* out (n_rows, value_dim) fp32, out_i = o_i / l_i; lse (n_rows) = (m_i + log2 l_i) ln 2. A row with l_i = 0 saw no
      * key: out = 0, lse = -inf. */
@@ -178,7 +190,7 @@ typedef struct lucid_kernels {
     double (*fma_burst)(int64_t n);
 } lucid_kernels;
 
-/* Floats of scratch that update, solve, attend and attend_diag may use, for any kernel set. */
+/* Floats of scratch that any of these functions may use, for any kernel set. */
 size_t lucid_kernels_scratch_floats(lucid_shape shape);
 
 /* rows from q (group, d) and the token's key (d), rnorm its norm as in a record; q_scale = softmax_scale * log2(e). */

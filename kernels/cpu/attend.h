@@ -22,9 +22,16 @@ INLINE void softmax_block(float *p, const int rows, const int cols, const float 
     UNROLL for (int r = 0; r < rows; r++) {
         UNROLL for (int v = 0; v < cols; v++) acc[r][v] = vec_set1(-m[r]);
     }
-    score_chain(acc, CONTINUE, rows, cols, panel, kt, d);
+    score_chain(acc, CONTINUE, rows, cols, panel, kt, d / 2);
     UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int v = 0; v < cols; v++) vec_store(p + r * GRANULE + v * VEC, vec_exp2(acc[r][v]));
+        UNROLL for (int v = 0; v < cols; v++) vec_store(p + r * GRANULE + v * VEC, acc[r][v]);
+    }
+    score_chain(acc, POSITIVE, rows, cols, panel + d / 2 * VEC, kt + d / 2 * GRANULE, d - d / 2);
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int v = 0; v < cols; v++) {
+            float *x = p + r * GRANULE + v * VEC;
+            vec_store(x, vec_exp2(vec_add(vec_load(x), acc[r][v])));
+        }
     }
 }
 
@@ -93,10 +100,10 @@ INLINE void softmax_granule(softmax_panel *s, const int rows, const float *key, 
 }
 
 INLINE void attend_panel(const int rows, int i0, float *state, const float *qt, const float *const *keys,
-                         int64_t n_keys, bool diagonal, lucid_shape shape, float *scratch) {
+                         int64_t n_keys, bool diagonal, double scale, lucid_shape shape, float *scratch) {
     float *m = state, *l = state + GRANULE;
     softmax_panel s = {.o = state + 2 * GRANULE + (size_t)i0 * shape.value_ld, .p = scratch};
-    s.panel = pack_panel(scratch + GRANULE * GRANULE, qt, NULL, i0, shape.head_dim);
+    s.panel = pack_panel(scratch + GRANULE * GRANULE, qt, vec_set1((float)scale), i0, shape.head_dim);
     memcpy(s.m, m + i0, rows * sizeof *m);
     memcpy(s.l, l + i0, rows * sizeof *l);
     for (int64_t g = 0; g < n_keys; g++) softmax_granule(&s, rows, keys[g], shape, diagonal ? i0 + 1 : GRANULE);
@@ -105,36 +112,39 @@ INLINE void attend_panel(const int rows, int i0, float *state, const float *qt, 
 }
 
 static void attend_granules(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
-                            lucid_shape shape, float *scratch) {
+                            double scale, lucid_shape shape, float *scratch) {
     unsigned mode = float_mode_enter();
-    FOR_EACH_PANEL(attend_panel, state, qt, keys, n_keys, diagonal, shape, scratch);
+    FOR_EACH_PANEL(attend_panel, state, qt, keys, n_keys, diagonal, scale, shape, scratch);
     float_mode_leave(mode);
 }
 
-static void attend(float *state, const float *qt, const float *const *keys, int64_t n_keys, lucid_shape shape,
-                   float *scratch) {
-    attend_granules(state, qt, keys, n_keys, false, shape, scratch);
+static void attend(float *state, const float *qt, const float *const *keys, int64_t n_keys, double scale,
+                   lucid_shape shape, float *scratch) {
+    attend_granules(state, qt, keys, n_keys, false, scale, shape, scratch);
 }
 
-static void attend_diag(float *state, const float *qt, const float *row, lucid_shape shape, float *scratch) {
-    attend_granules(state, qt, &row, 1, true, shape, scratch);
+static void attend_diag(float *state, const float *qt, const float *row, double scale, lucid_shape shape,
+                        float *scratch) {
+    attend_granules(state, qt, &row, 1, true, scale, shape, scratch);
 }
 
-static void attend_begin(float *state, const float *qt, const float *record, lucid_shape shape) {
+static void attend_begin(float *state, const float *qt, const float *record, double scale, lucid_shape shape) {
     column_dots(state, qt, record, shape.head_dim);
-    for (int i = 0; i < GRANULE; i++)
+    for (int i = 0; i < GRANULE; i++) {
+        state[i] *= (float)scale;
         if (fabsf(state[i]) < LUCID_START_EXPONENT) state[i] = 0;
+    }
     memset(state + GRANULE, 0, sizeof(float) * (lucid_state_floats(shape) - GRANULE));
 }
 
-/* One row (value_dim) of the output, o times 1 / l; the last vector is cut through a buffer. */
-INLINE void scale_row(float *out, const float *o, float factor, int value_dim) {
+/* One row (value_dim) of the output, o / l; the last vector is cut through a buffer. */
+INLINE void divide_row(float *out, const float *o, float l, int value_dim) {
     float buffer[VEC] __attribute__((aligned(64)));
-    vec x = vec_set1(factor);
+    vec x = vec_set1(l);
     int c = 0;
-    for (; c + VEC <= value_dim; c += VEC) vec_storeu(out + c, vec_mul(vec_load(o + c), x));
+    for (; c + VEC <= value_dim; c += VEC) vec_storeu(out + c, vec_div(vec_load(o + c), x));
     if (c == value_dim) return;
-    vec_store(buffer, vec_mul(vec_load(o + c), x));
+    vec_store(buffer, vec_div(vec_load(o + c), x));
     memcpy(out + c, buffer, (value_dim - c) * sizeof *out);
 }
 
@@ -152,7 +162,7 @@ static void attend_finish(float *out, float *lse, const float *state, int n_rows
             memset(out, 0, shape.value_dim * sizeof *out);
             lse[i] = -INFINITY;
         } else {
-            scale_row(out, o, 1 / l[i], shape.value_dim);
+            divide_row(out, o, l[i], shape.value_dim);
             lse[i] = (float)((m[i] + log2_of(l[i])) * M_LN2);
         }
     }

@@ -12,6 +12,7 @@
 
 #include "kernels/cpu/attend.h"
 #include "kernels/cpu/decode.h"
+#include "kernels/cpu/exact.h"
 #include "kernels/cpu/pack.h"
 #include "kernels/cpu/solve.h"
 #include "kernels/sets.h"
@@ -43,6 +44,7 @@ const lucid_kernels SIMD_KERNELS = {
     .attend_begin = attend_begin,
     .attend = attend,
     .attend_diag = attend_diag,
+    .attend_exact = attend_exact,
     .attend_finish = attend_finish,
     .decode_begin = decode_begin,
     .decode = decode,

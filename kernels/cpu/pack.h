@@ -12,10 +12,10 @@ INLINE vec load_elements(const char *src, const lucid_dtype dtype) {
                                  : vec_from_f16(src);
 }
 
-/* dst (cols, 64)'s first VEC columns = scale * transpose(src), src (VEC, VEC) of dtype, rows src_ld bytes apart. */
-INLINE void transpose_block(float *dst, const char *src, size_t src_ld, const lucid_dtype dtype, int cols, vec scale) {
+/* dst (cols, 64)'s first VEC columns = transpose(src), src (VEC, VEC) of dtype, rows src_ld bytes apart. */
+INLINE void transpose_block(float *dst, const char *src, size_t src_ld, const lucid_dtype dtype, int cols) {
     vec x[VEC];
-    UNROLL for (int r = 0; r < VEC; r++) x[r] = vec_mul(load_elements(src + r * src_ld, dtype), scale);
+    UNROLL for (int r = 0; r < VEC; r++) x[r] = load_elements(src + r * src_ld, dtype);
     vec_transpose(x);
     UNROLL for (int c = 0; c < VEC; c++) {
         if (c < cols) vec_store(dst + c * GRANULE, x[c]);
@@ -23,17 +23,16 @@ INLINE void transpose_block(float *dst, const char *src, size_t src_ld, const lu
 }
 
 /* The same at the edges, rows x cols of src being there: through a zero-padded copy. */
-static void transpose_edge(float *dst, const char *src, size_t src_ld, lucid_dtype dtype, int rows, int cols,
-                           vec scale) {
+static void transpose_edge(float *dst, const char *src, size_t src_ld, lucid_dtype dtype, int rows, int cols) {
     char copy[VEC * VEC * sizeof(float)] __attribute__((aligned(64))) = {0};
     size_t ld = VEC * lucid_dtype_bytes(dtype);
     for (int r = 0; r < rows; r++) memcpy(copy + r * ld, src + r * src_ld, cols * lucid_dtype_bytes(dtype));
-    if (dtype == LUCID_F32) transpose_block(dst, copy, ld, LUCID_F32, cols, scale);
-    if (dtype == LUCID_BF16) transpose_block(dst, copy, ld, LUCID_BF16, cols, scale);
-    if (dtype == LUCID_F16) transpose_block(dst, copy, ld, LUCID_F16, cols, scale);
+    if (dtype == LUCID_F32) transpose_block(dst, copy, ld, LUCID_F32, cols);
+    if (dtype == LUCID_BF16) transpose_block(dst, copy, ld, LUCID_BF16, cols);
+    if (dtype == LUCID_F16) transpose_block(dst, copy, ld, LUCID_F16, cols);
 }
 
-INLINE void pack_rows_as(float *dst, const char *src, const lucid_dtype dtype, int n_rows, int d, vec scale) {
+INLINE void pack_rows_as(float *dst, const char *src, const lucid_dtype dtype, int n_rows, int d) {
     const size_t bytes = lucid_dtype_bytes(dtype), ld = d * bytes;
     for (int i = 0; i < GRANULE; i += VEC) {
         int rows = n_rows - i < 0 ? 0 : n_rows - i < VEC ? n_rows - i : VEC;
@@ -42,17 +41,17 @@ INLINE void pack_rows_as(float *dst, const char *src, const lucid_dtype dtype, i
             float *to = dst + c * GRANULE + i;
             const char *from = rows > 0 ? src + i * ld + c * bytes : src;
             if (rows == VEC && cols == VEC)
-                transpose_block(to, from, ld, dtype, VEC, scale);
+                transpose_block(to, from, ld, dtype, VEC);
             else
-                transpose_edge(to, from, ld, dtype, rows, cols, scale);
+                transpose_edge(to, from, ld, dtype, rows, cols);
         }
     }
 }
 
-static void pack_rows(float *dst, const void *src, lucid_dtype dtype, int n_rows, int d, float scale) {
-    if (dtype == LUCID_F32) pack_rows_as(dst, src, LUCID_F32, n_rows, d, vec_set1(scale));
-    if (dtype == LUCID_BF16) pack_rows_as(dst, src, LUCID_BF16, n_rows, d, vec_set1(scale));
-    if (dtype == LUCID_F16) pack_rows_as(dst, src, LUCID_F16, n_rows, d, vec_set1(scale));
+static void pack_rows(float *dst, const void *src, lucid_dtype dtype, int n_rows, int d) {
+    if (dtype == LUCID_F32) pack_rows_as(dst, src, LUCID_F32, n_rows, d);
+    if (dtype == LUCID_BF16) pack_rows_as(dst, src, LUCID_BF16, n_rows, d);
+    if (dtype == LUCID_F16) pack_rows_as(dst, src, LUCID_F16, n_rows, d);
 }
 
 /* One row (w) of values; what is cut or padding goes through a zero-padded copy. */

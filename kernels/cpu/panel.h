@@ -25,11 +25,14 @@ enum { PREFETCH_STEPS = 4 };
  */
 #define OWN_REGISTER(pointer) __asm__("" : "+r"(pointer))
 
-/* panel (d, VEC) = rows i0.. of qt (d, 64), times scale (64) where that is given. Returns the panel's first row: near
- * the granule's end the vectors start before i0. */
-INLINE const float *pack_panel(float *panel, const float *qt, const float *scale, int i0, int d) {
-    int base = i0 < GRANULE - VEC ? i0 : GRANULE - VEC;
-    vec factor = scale ? vec_loadu(scale + base) : vec_set1(1);
+/* Where a panel's vectors start: near the granule's end they start before row i0. */
+INLINE int panel_base(int i0) {
+    return i0 < GRANULE - VEC ? i0 : GRANULE - VEC;
+}
+
+/* panel (d, VEC) = rows i0.. of qt (d, 64), times factor, lane by lane. Returns the panel's first row. */
+INLINE const float *pack_panel(float *panel, const float *qt, vec factor, int i0, int d) {
+    int base = panel_base(i0);
     for (int c = 0; c < d; c++) vec_store(panel + c * VEC, vec_mul(vec_loadu(qt + c * GRANULE + base), factor));
     return panel + (i0 - base);
 }

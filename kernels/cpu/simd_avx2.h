@@ -159,4 +159,46 @@ INLINE void vec_transpose(vec x[VEC]) {
     }
 }
 
+/* --- doubles, for the few rows whose softmax pass is exact --- */
+
+typedef __m256d vecd;
+
+enum { VECD = 4, EXACT_ROWS = 4 /* times 2 vectors of accumulators */ };
+
+INLINE vecd vecd_set1(double x) {
+    return _mm256_set1_pd(x);
+}
+INLINE vecd vecd_load(const double *x) {
+    return _mm256_load_pd(x);
+}
+INLINE void vecd_store(double *x, vecd a) {
+    _mm256_store_pd(x, a);
+}
+INLINE vecd vecd_widen(const float *x) {
+    return _mm256_cvtps_pd(_mm_load_ps(x));
+}
+INLINE void vecd_narrow(float *x, vecd a) {
+    _mm_store_ps(x, _mm256_cvtpd_ps(a));
+}
+INLINE vecd vecd_add(vecd a, vecd b) {
+    return _mm256_add_pd(a, b);
+}
+INLINE vecd vecd_mul(vecd a, vecd b) {
+    return _mm256_mul_pd(a, b);
+}
+/* a * b + c */
+INLINE vecd vecd_fma(vecd a, vecd b, vecd c) {
+    return _mm256_fmadd_pd(a, b, c);
+}
+/* a - round(a) */
+INLINE vecd vecd_fraction(vecd a) {
+    return _mm256_sub_pd(a, _mm256_round_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+/* a 2^round(b), b clamped so that the exponent field becomes that of 0 or infinity; shifted out of b + 1.5 * 2^52 */
+INLINE vecd vecd_scale(vecd a, vecd b) {
+    b = _mm256_min_pd(vecd_set1(1024), _mm256_max_pd(vecd_set1(-1023), b));
+    __m256i bits = _mm256_castpd_si256(_mm256_add_pd(b, vecd_set1(0x1.8p52 + 1023)));
+    return _mm256_mul_pd(a, _mm256_castsi256_pd(_mm256_slli_epi64(bits, 52)));
+}
+
 #endif

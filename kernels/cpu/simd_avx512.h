@@ -147,4 +147,44 @@ INLINE void vec_transpose(vec x[VEC]) {
     }
 }
 
+/* --- doubles, for the few rows whose softmax pass is exact --- */
+
+typedef __m512d vecd;
+
+enum { VECD = 8, EXACT_ROWS = 8 /* times 2 vectors of accumulators */ };
+
+INLINE vecd vecd_set1(double x) {
+    return _mm512_set1_pd(x);
+}
+INLINE vecd vecd_load(const double *x) {
+    return _mm512_load_pd(x);
+}
+INLINE void vecd_store(double *x, vecd a) {
+    _mm512_store_pd(x, a);
+}
+INLINE vecd vecd_widen(const float *x) {
+    return _mm512_cvtps_pd(_mm256_load_ps(x));
+}
+INLINE void vecd_narrow(float *x, vecd a) {
+    _mm256_store_ps(x, _mm512_cvtpd_ps(a));
+}
+INLINE vecd vecd_add(vecd a, vecd b) {
+    return _mm512_add_pd(a, b);
+}
+INLINE vecd vecd_mul(vecd a, vecd b) {
+    return _mm512_mul_pd(a, b);
+}
+/* a * b + c */
+INLINE vecd vecd_fma(vecd a, vecd b, vecd c) {
+    return _mm512_fmadd_pd(a, b, c);
+}
+/* a - round(a) */
+INLINE vecd vecd_fraction(vecd a) {
+    return _mm512_sub_pd(a, _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+/* a 2^round(b); 0 or infinity where that is out of range */
+INLINE vecd vecd_scale(vecd a, vecd b) {
+    return _mm512_scalef_pd(a, _mm512_roundscale_pd(b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
 #endif

@@ -45,7 +45,8 @@ INLINE void kernel_panel(float *p, const int rows, const float *panel, float bia
 INLINE void update_panel(const int rows, int i0, float *row, const float *const *keys, int64_t n_keys,
                          const kernel_scale *scale, lucid_shape shape, float *scratch) {
     float *p = scratch, *y = row + lucid_record_values(shape) + (size_t)i0 * shape.value_ld;
-    const float *panel = pack_panel(scratch + GRANULE * GRANULE, row, scale->row_scale, i0, shape.head_dim);
+    const float *panel =
+        pack_panel(scratch + GRANULE * GRANULE, row, vec_loadu(scale->row_scale + panel_base(i0)), i0, shape.head_dim);
     for (int64_t g = 0; g < n_keys; g++) {
         kernel_panel(p, rows, panel, scale->bias, keys[g], shape, GRANULE);
         product(y, SUBTRACT, rows, p, GRANULE, keys[g] + lucid_record_values(shape), shape.value_ld, GRANULE);
@@ -63,7 +64,8 @@ static void update(float *row, const float *const *keys, int64_t n_keys, lucid_s
 /* Rows i0.. of the granule's own P, below the diagonal; what lies on and above it is zero or unset. */
 INLINE void diagonal_panel(const int rows, int i0, float *p, const float *row, const kernel_scale *scale,
                            lucid_shape shape, float *panel_scratch) {
-    const float *panel = pack_panel(panel_scratch, row, scale->row_scale, i0, shape.head_dim);
+    const float *panel =
+        pack_panel(panel_scratch, row, vec_loadu(scale->row_scale + panel_base(i0)), i0, shape.head_dim);
     kernel_panel(p + i0 * GRANULE, rows, panel, scale->bias, row, shape, i0 + rows);
 }
 

@@ -68,10 +68,10 @@ static float element(const void *src, lucid_dtype dtype, size_t index) {
     return dtype == LUCID_BF16 ? from_bf16(h) : from_f16(h);
 }
 
-static void pack_rows(float *dst, const void *src, lucid_dtype dtype, int n_rows, int d, float scale) {
+static void pack_rows(float *dst, const void *src, lucid_dtype dtype, int n_rows, int d) {
     memset(dst, 0, sizeof(float) * GRANULE * d);
     for (int i = 0; i < n_rows; i++)
-        for (int c = 0; c < d; c++) dst[c * GRANULE + i] = scale * element(src, dtype, (size_t)i * d + c);
+        for (int c = 0; c < d; c++) dst[c * GRANULE + i] = element(src, dtype, (size_t)i * d + c);
 }
 
 static void pack_values(float *record, const void *src, lucid_dtype dtype, int n_rows, lucid_shape shape) {
@@ -90,10 +90,12 @@ static void normalise(float *record, lucid_shape shape, float eps) {
     }
 }
 
-/* dot (n_keys) = start + scale * column i of rows (d, 64) times the first n_keys columns of kt (d, 64). */
-static void dots(float *dot, float start, float scale, const float *rows, int i, const float *kt, int d, int n_keys) {
+/* dot (n_keys) = start + scale * column i of rows (d, 64) times the first n_keys columns of kt (d, 64), over first <= c
+ * < last. */
+static void dots(float *dot, float start, float scale, const float *rows, int i, const float *kt, int first, int last,
+                 int n_keys) {
     for (int j = 0; j < n_keys; j++) dot[j] = start;
-    for (int c = 0; c < d; c++) {
+    for (int c = first; c < last; c++) {
         float x = rows[c * GRANULE + i] * scale;
         for (int j = 0; j < n_keys; j++) dot[j] += x * kt[c * GRANULE + j];
     }
@@ -111,7 +113,7 @@ static void kernel_row(float *p, const float *row, int i, const float *key, luci
     int d = shape.head_dim;
     const float *norm = key + lucid_record_rnorm(shape);
     float scale = row[lucid_record_rnorm(shape) + i] * (float)(M_LOG2E / sqrt(d)), bias = (float)(-sqrt(d) * M_LOG2E);
-    dots(p, 0, scale, row, i, key, d, n_keys);
+    dots(p, 0, scale, row, i, key, 0, d, n_keys);
     for (int j = 0; j < n_keys; j++) p[j] = exp2_of(p[j] * norm[j] + bias);
 }
 
@@ -161,27 +163,30 @@ static void solve(float *row, lucid_shape shape, float *scratch) {
     for (int b = 0; b < GRANULE; b += BLOCK) substitute_block(row + lucid_record_values(shape), p, b, shape.value_ld);
 }
 
-static void attend_begin(float *state, const float *qt, const float *record, lucid_shape shape) {
+static void attend_begin(float *state, const float *qt, const float *record, double scale, lucid_shape shape) {
     memset(state, 0, sizeof(float) * lucid_state_floats(shape));
     for (int c = 0; c < shape.head_dim; c++)
         for (int i = 0; i < GRANULE; i++) state[i] += qt[c * GRANULE + i] * record[c * GRANULE + i];
-    for (int i = 0; i < GRANULE; i++)
+    for (int i = 0; i < GRANULE; i++) {
+        state[i] *= (float)scale;
         if (fabsf(state[i]) < LUCID_START_EXPONENT) state[i] = 0;
+    }
 }
 
 /* p_j = exp2(x_ij); returns their sum */
-static float softmax_row(float *p, float m, const float *qt, int i, const float *kt, int d, int n_keys) {
-    float sum = 0;
-    dots(p, -m, 1, qt, i, kt, d, n_keys);
-    for (int j = 0; j < n_keys; j++) sum += p[j] = exp2_of(p[j]);
+static float softmax_row(float *p, float m, const float *qt, int i, const float *kt, float scale, int d, int n_keys) {
+    float sum = 0, second[GRANULE];
+    dots(p, -m, scale, qt, i, kt, 0, d / 2, n_keys);
+    dots(second, 0, scale, qt, i, kt, d / 2, d, n_keys);
+    for (int j = 0; j < n_keys; j++) sum += p[j] = exp2_of(p[j] + second[j]);
     return sum;
 }
 
 /* Raises m to the largest score of the n_keys keys and rescales l and o (w). */
-static void raise_reference(float *m, float *l, float *o, const float *qt, int i, const float *kt, lucid_shape shape,
-                            int n_keys) {
+static void raise_reference(float *m, float *l, float *o, const float *qt, int i, const float *kt, float scale,
+                            lucid_shape shape, int n_keys) {
     float score[GRANULE], largest = *m;
-    dots(score, 0, 1, qt, i, kt, shape.head_dim, n_keys);
+    dots(score, 0, scale, qt, i, kt, 0, shape.head_dim, n_keys);
     for (int j = 0; j < n_keys; j++) largest = fmaxf(largest, score[j]);
     float factor = exp2_of(*m - largest);
     *m = largest;
@@ -189,29 +194,98 @@ static void raise_reference(float *m, float *l, float *o, const float *qt, int i
     for (int c = 0; c < shape.value_ld; c++) o[c] *= factor;
 }
 
-static void attend_row(float *state, const float *qt, int i, const float *key, lucid_shape shape, int n_keys) {
+static void attend_row(float *state, const float *qt, int i, const float *key, float scale, lucid_shape shape,
+                       int n_keys) {
     float p[GRANULE], weighted[LUCID_MAX_HEAD_DIM];
     float *m = state + i, *l = state + GRANULE + i, *o = state + 2 * GRANULE + i * shape.value_ld;
-    float sum = softmax_row(p, *m, qt, i, key, shape.head_dim, n_keys);
+    float sum = softmax_row(p, *m, qt, i, key, scale, shape.head_dim, n_keys);
     if (!(sum <= (float)(1ull << LUCID_RESCALE_EXPONENT))) {
-        raise_reference(m, l, o, qt, i, key, shape, n_keys);
-        sum = softmax_row(p, *m, qt, i, key, shape.head_dim, n_keys);
+        raise_reference(m, l, o, qt, i, key, scale, shape, n_keys);
+        sum = softmax_row(p, *m, qt, i, key, scale, shape.head_dim, n_keys);
     }
     *l += sum;
     weighted_sum(weighted, p, key + lucid_record_values(shape), shape.value_ld, n_keys);
     for (int c = 0; c < shape.value_ld; c++) o[c] += weighted[c];
 }
 
-static void attend(float *state, const float *qt, const float *const *keys, int64_t n_keys, lucid_shape shape,
-                   float *scratch) {
+static void attend(float *state, const float *qt, const float *const *keys, int64_t n_keys, double scale,
+                   lucid_shape shape, float *scratch) {
     (void)scratch;
     for (int64_t g = 0; g < n_keys; g++)
-        for (int i = 0; i < GRANULE; i++) attend_row(state, qt, i, keys[g], shape, GRANULE);
+        for (int i = 0; i < GRANULE; i++) attend_row(state, qt, i, keys[g], (float)scale, shape, GRANULE);
 }
 
-static void attend_diag(float *state, const float *qt, const float *row, lucid_shape shape, float *scratch) {
+static void attend_diag(float *state, const float *qt, const float *row, double scale, lucid_shape shape,
+                        float *scratch) {
     (void)scratch;
-    for (int i = 0; i < GRANULE; i++) attend_row(state, qt, i, row, shape, i + 1);
+    for (int i = 0; i < GRANULE; i++) attend_row(state, qt, i, row, (float)scale, shape, i + 1);
+}
+
+/* 2^x to 1e-12 by Taylor's series; 0 below the normal numbers, infinity above them. */
+static double exp2_of_double(double x) {
+    static const double terms[] = {0x1.e4cf5158b8ec7p-28,
+                                   0x1.b5253d395e7c1p-24,
+                                   0x1.62c0223a5c822p-20,
+                                   0x1.ffcbfc588b0c5p-17,
+                                   0x1.430912f86c786p-13,
+                                   0x1.5d87fe78a673p-10,
+                                   0x1.3b2ab6fba4e77p-7,
+                                   0x1.c6b08d704a0bfp-5,
+                                   0x1.ebfbdff82c58ep-3,
+                                   0x1.62e42fefa39efp-1,
+                                   1};
+    if (!(x >= -1022)) return x != x ? x : 0;
+    if (x >= 1023.5) return INFINITY;
+    double n = rint(x), p = 0;
+    for (size_t k = 0; k < sizeof terms / sizeof *terms; k++) p = p * (x - n) + terms[k];
+    uint64_t bits = (uint64_t)((int64_t)n + 1023) << 52;
+    double power;
+    memcpy(&power, &bits, sizeof power);
+    return p * power;
+}
+
+/* scores (n_keys) in fp64, row i's queries times the first n_keys keys */
+static void exact_scores(double *score, const float *qt, int i, const float *kt, double scale, int d, int n_keys) {
+    for (int j = 0; j < n_keys; j++) {
+        score[j] = 0;
+        for (int c = 0; c < d; c++) score[j] += scale * qt[c * GRANULE + i] * kt[c * GRANULE + j];
+    }
+}
+
+static double exact_weights(double *p, const double *score, float m, int n_keys) {
+    double sum = 0;
+    for (int j = 0; j < n_keys; j++) sum += p[j] = exp2_of_double(score[j] - m);
+    return sum;
+}
+
+static void exact_row(float *state, const float *qt, int i, const float *key, double scale, lucid_shape shape,
+                      int n_keys) {
+    double score[GRANULE], p[GRANULE], largest = -INFINITY;
+    const float *y = key + lucid_record_values(shape);
+    float *m = state + i, *l = state + GRANULE + i, *o = state + 2 * GRANULE + i * shape.value_ld;
+    exact_scores(score, qt, i, key, scale, shape.head_dim, n_keys);
+    double sum = exact_weights(p, score, *m, n_keys);
+    if (!(sum <= (double)(1ull << LUCID_RESCALE_EXPONENT))) {
+        for (int j = 0; j < n_keys; j++) largest = fmax(largest, score[j]);
+        double factor = exp2_of_double(*m - (float)largest);
+        *m = (float)largest;
+        *l = (float)(*l * factor);
+        for (int c = 0; c < shape.value_ld; c++) o[c] = (float)(o[c] * factor);
+        sum = exact_weights(p, score, *m, n_keys);
+    }
+    *l = (float)(*l + sum);
+    for (int c = 0; c < shape.value_ld; c++) {
+        double weighted = o[c];
+        for (int j = 0; j < n_keys; j++) weighted += p[j] * y[j * shape.value_ld + c];
+        o[c] = (float)weighted;
+    }
+}
+
+static void attend_exact(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
+                         double scale, lucid_shape shape, float *scratch) {
+    (void)scratch;
+    for (int64_t g = 0; g < n_keys; g++)
+        for (int i = 0; i < GRANULE; i++) exact_row(state, qt, i, keys[g], scale, shape, diagonal ? i + 1 : GRANULE);
 }
 
 static void attend_finish(float *out, float *lse, const float *state, int n_rows, lucid_shape shape) {
@@ -355,6 +429,7 @@ const lucid_kernels lucid_kernels_scalar = {
     .attend_begin = attend_begin,
     .attend = attend,
     .attend_diag = attend_diag,
+    .attend_exact = attend_exact,
     .attend_finish = attend_finish,
     .decode_begin = decode_begin,
     .decode = decode,

@@ -196,9 +196,9 @@ static void pack_granule(const tile_job *job, const void *rows, lucid_dtype dtyp
     if (job->tensor == LUCID_Q) {
         float *qt = job->channel->queries +
                     lucid_query_index(a, job->channel, job->row, job->sequence, job->head, granule) * a->query_floats;
-        k->pack_rows(qt, rows, dtype, n_rows, a->problem.head_dim, (float)(a->problem.softmax_scale * M_LOG2E));
+        k->pack_rows(qt, rows, dtype, n_rows, a->problem.head_dim);
     } else if (job->tensor == LUCID_K) {
-        k->pack_rows(record, rows, dtype, n_rows, a->problem.head_dim, 1);
+        k->pack_rows(record, rows, dtype, n_rows, a->problem.head_dim);
         k->normalise(record, a->shape, (float)a->problem.eps);
     } else {
         k->pack_values(record, rows, dtype, n_rows, a->shape);

@@ -141,7 +141,7 @@ static void read_row(const lucid_attention *a, int n, sampled_row *out) {
     a->kernels->attend_finish(outs, lse, channel->states + index * a->state_floats, column + 1, a->shape);
     for (int c = 0; c < d; c++) {
         out->key[c] = scale * record[c * LUCID_GRANULE + column];
-        out->query[c] = qt[c * LUCID_GRANULE + column];
+        out->query[c] = a->problem.softmax_scale * M_LOG2E * qt[c * LUCID_GRANULE + column];
     }
     for (int c = 0; c < a->problem.value_dim; c++) {
         out->value[c] = a->samples.values[(size_t)n * a->problem.value_dim + c];

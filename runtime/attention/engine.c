@@ -8,6 +8,7 @@
 #include "runtime/attention/attention.h"
 #include "runtime/attention/plan.h"
 
+#include <math.h>
 #include <omp.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -240,6 +241,8 @@ static void run_solve(const lucid_attention *a, lucid_worker *w, const assignmen
 static void attend_head(const lucid_attention *a, lucid_worker *w, const assignment *job, int sequence, int head,
                         int64_t n_keys) {
     const lucid_channel *c = job->channel;
+    const lucid_kernels *k = a->kernels;
+    double scale = a->problem.softmax_scale * M_LOG2E;
     int own = c->schedule->rows[job->piece.row], granules = lucid_tile_granules(a, own);
     bool diagonal = job->piece.last == own + 1;
     const float *row = lucid_own_tile(c, job->piece.row) + lucid_record_index(a, sequence, 0) * a->record_floats;
@@ -248,10 +251,17 @@ static void attend_head(const lucid_attention *a, lucid_worker *w, const assignm
         const float *qt = c->queries + index * a->query_floats;
         float *state = c->states + index * a->state_floats;
         const float *record = row + (size_t)g * a->record_floats;
-        if (job->piece.first == 0) a->kernels->attend_begin(state, qt, record, a->shape);
         int64_t n = diagonal ? n_keys - granules + g : n_keys;
-        a->kernels->attend(state, qt, w->keys, n, a->shape, w->scratch);
-        if (diagonal) a->kernels->attend_diag(state, qt, record, a->shape, w->scratch);
+        bool exact = (int64_t)own * a->granules_per_tile + g < LUCID_EXACT_GRANULES;
+        if (job->piece.first == 0) k->attend_begin(state, qt, record, scale, a->shape);
+        if (exact)
+            k->attend_exact(state, qt, w->keys, n, false, scale, a->shape, w->scratch);
+        else
+            k->attend(state, qt, w->keys, n, scale, a->shape, w->scratch);
+        if (diagonal && exact)
+            k->attend_exact(state, qt, &record, 1, true, scale, a->shape, w->scratch);
+        else if (diagonal)
+            k->attend_diag(state, qt, record, scale, a->shape, w->scratch);
     }
 }
 

@@ -55,12 +55,11 @@ static void pack_piece(bench *b, int g) {
     lucid_shape s = h->shape;
     int rows = min(GRANULE, h->n - g * GRANULE);
     size_t first = (size_t)g * GRANULE * lucid_dtype_bytes(b->dtype);
-    float scale = (float)(M_LOG2E / sqrt(s.head_dim));
     double start = now();
-    b->set->pack_rows(head_record(h, g), b->k + first * s.head_dim, b->dtype, rows, s.head_dim, 1);
+    b->set->pack_rows(head_record(h, g), b->k + first * s.head_dim, b->dtype, rows, s.head_dim);
     b->set->normalise(head_record(h, g), s, (float)EPS);
     b->set->pack_values(head_record(h, g), b->v + first * s.value_dim, b->dtype, rows, s);
-    b->set->pack_rows(head_query(h, g), b->q + first * s.head_dim, b->dtype, rows, s.head_dim, scale);
+    b->set->pack_rows(head_query(h, g), b->q + first * s.head_dim, b->dtype, rows, s.head_dim);
     end_piece(b, PACK, start);
 }
 
@@ -78,10 +77,10 @@ static void attend_piece(bench *b, int i, int first, int last, bool own) {
     lucid_shape s = h->shape;
     float *state = head_state(h, i), *query = head_query(h, i);
     double start = now();
-    if (first == 0) b->set->attend_begin(state, query, head_record(h, i), s);
-    b->set->attend(state, query, h->keys + first, last - first, s, h->scratch);
+    if (first == 0) b->set->attend_begin(state, query, head_record(h, i), h->q_scale, s);
+    b->set->attend(state, query, h->keys + first, last - first, h->q_scale, s, h->scratch);
     if (own) {
-        b->set->attend_diag(state, query, head_record(h, i), s, h->scratch);
+        b->set->attend_diag(state, query, head_record(h, i), h->q_scale, s, h->scratch);
         b->set->attend_finish(b->out + (size_t)i * GRANULE * s.value_dim, b->lse + i * GRANULE, state,
                               min(GRANULE, h->n - i * GRANULE), s);
     }

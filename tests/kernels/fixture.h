@@ -25,6 +25,7 @@ typedef struct {
 typedef struct {
     lucid_shape shape;
     int n, n_granules;
+    double q_scale;
     float *records, *queries, *states, *scratch;
     const float **keys; /* the records, as lists of keys want them */
 } head;
@@ -95,7 +96,7 @@ static inline float *head_state(const head *h, int g) {
 
 static inline head head_make(const lucid_kernels *set, const problem *p) {
     lucid_shape s = p->shape;
-    head h = {.shape = s, .n = p->n, .n_granules = (p->n + GRANULE - 1) / GRANULE};
+    head h = {.shape = s, .n = p->n, .n_granules = (p->n + GRANULE - 1) / GRANULE, .q_scale = p->q_scale};
     h.records = allocate_floats(h.n_granules * lucid_record_floats(s));
     h.queries = allocate_floats(h.n_granules * lucid_query_floats(s));
     h.states = allocate_floats(h.n_granules * lucid_state_floats(s));
@@ -105,10 +106,10 @@ static inline head head_make(const lucid_kernels *set, const problem *p) {
         size_t first = (size_t)g * GRANULE;
         int rows = p->n - (int)first < GRANULE ? p->n - (int)first : GRANULE;
         h.keys[g] = head_record(&h, g);
-        set->pack_rows(head_record(&h, g), p->k + first * s.head_dim, LUCID_F32, rows, s.head_dim, 1);
+        set->pack_rows(head_record(&h, g), p->k + first * s.head_dim, LUCID_F32, rows, s.head_dim);
         set->normalise(head_record(&h, g), s, (float)EPS);
         set->pack_values(head_record(&h, g), p->v + first * s.value_dim, LUCID_F32, rows, s);
-        set->pack_rows(head_query(&h, g), p->q + first * s.head_dim, LUCID_F32, rows, s.head_dim, (float)p->q_scale);
+        set->pack_rows(head_query(&h, g), p->q + first * s.head_dim, LUCID_F32, rows, s.head_dim);
     }
     return h;
 }
@@ -131,9 +132,20 @@ static inline void head_solve(const lucid_kernels *set, head *h) {
 static inline void head_attend(const lucid_kernels *set, head *h) {
     for (int g = 0; g < h->n_granules; g++) {
         float *state = head_state(h, g), *query = head_query(h, g);
-        set->attend_begin(state, query, head_record(h, g), h->shape);
-        set->attend(state, query, h->keys, g, h->shape, h->scratch);
-        set->attend_diag(state, query, head_record(h, g), h->shape, h->scratch);
+        set->attend_begin(state, query, head_record(h, g), h->q_scale, h->shape);
+        set->attend(state, query, h->keys, g, h->q_scale, h->shape, h->scratch);
+        set->attend_diag(state, query, head_record(h, g), h->q_scale, h->shape, h->scratch);
+    }
+}
+
+/* The same in fp64. */
+static inline void head_attend_exact(const lucid_kernels *set, head *h) {
+    for (int g = 0; g < h->n_granules; g++) {
+        float *state = head_state(h, g), *query = head_query(h, g);
+        const float *own = head_record(h, g);
+        set->attend_begin(state, query, own, h->q_scale, h->shape);
+        set->attend_exact(state, query, h->keys, g, false, h->q_scale, h->shape, h->scratch);
+        set->attend_exact(state, query, &own, 1, true, h->q_scale, h->shape, h->scratch);
     }
 }
 

@@ -17,20 +17,21 @@ static double largest_score(const problem *p) {
     return largest;
 }
 
-static void check_attend(const lucid_kernels *set, const problem *p, double reach, const char *what) {
+static void check_attend(const lucid_kernels *set, const problem *p, bool exact, double bound, const char *what) {
     lucid_shape s = p->shape;
     head h = head_make(set, p);
     head_solve(set, &h);
-    head_attend(set, &h);
+    (exact ? head_attend_exact : head_attend)(set, &h);
     float *out = allocate_floats((size_t)p->n * s.value_dim), *lse = allocate_floats(p->n);
     double *want = allocate(sizeof(double) * p->n * s.value_dim), *want_lse = allocate(sizeof(double) * p->n);
     head_finish(set, &h, out, lse);
     reference_attend(p, &h, want, want_lse);
-    double error = row_error(out, s.value_dim, want, p->n, s.value_dim), bound = tolerance(s.head_dim, reach);
+    double error = row_error(out, s.value_dim, want, p->n, s.value_dim);
     CHECK(error <= bound, "%s, %s, n %d, d %d, d_v %d: error %.3g above %.3g", set->isa, what, p->n, s.head_dim,
           s.value_dim, error, bound);
     for (int i = 0; i < p->n; i++)
-        CHECK_NEAR(lse[i], want_lse[i], bound, "%s, %s, d %d: lse of row %d", set->isa, what, s.head_dim, i);
+        CHECK_NEAR(lse[i], want_lse[i], bound + 0x1p-24 * fabs(want_lse[i]), "%s, %s, d %d: lse of row %d", set->isa,
+                   what, s.head_dim, i);
     free(out);
     free(lse);
     free(want);
@@ -40,7 +41,12 @@ static void check_attend(const lucid_kernels *set, const problem *p, double reac
 
 static void check_problem(problem *p, const char *what) {
     double reach = largest_score(p);
-    FOR_EACH_SET(set) check_attend(set, p, reach, what);
+    /* fp64 leaves what rounds a state, granule by granule, the division and out; the reference exponent may be off. */
+    double rounded = (6 + p->n / GRANULE) * 0x1p-24;
+    FOR_EACH_SET(set) {
+        check_attend(set, p, false, tolerance(p->shape.head_dim, reach), what);
+        check_attend(set, p, true, rounded, what);
+    }
     problem_free(p);
 }
 

@@ -9,12 +9,13 @@ enum { N = 5 * GRANULE, LAST = 4 };
 typedef struct {
     const lucid_kernels *set;
     problem p;
+    bool exact; /* the fp64 softmax pass */
 } subject;
 
 static head solved(const subject *t) {
     head h = head_make(t->set, &t->p);
     head_solve(t->set, &h);
-    head_attend(t->set, &h);
+    (t->exact ? head_attend_exact : head_attend)(t->set, &h);
     return h;
 }
 
@@ -40,10 +41,12 @@ static void check_calls(const subject *t) {
         t->set->solve(head_record(&cut, g), s, cut.scratch);
     }
     for (int g = 0; g < cut.n_granules; g++) {
-        t->set->attend_begin(head_state(&cut, g), head_query(&cut, g), head_record(&cut, g), s);
+        t->set->attend_begin(head_state(&cut, g), head_query(&cut, g), head_record(&cut, g), cut.q_scale, s);
         for (int j = 0; j < g; j += 2)
-            t->set->attend(head_state(&cut, g), head_query(&cut, g), cut.keys + j, g - j < 2 ? 1 : 2, s, cut.scratch);
-        t->set->attend_diag(head_state(&cut, g), head_query(&cut, g), head_record(&cut, g), s, cut.scratch);
+            t->set->attend(head_state(&cut, g), head_query(&cut, g), cut.keys + j, g - j < 2 ? 1 : 2, cut.q_scale, s,
+                           cut.scratch);
+        t->set->attend_diag(head_state(&cut, g), head_query(&cut, g), head_record(&cut, g), cut.q_scale, s,
+                            cut.scratch);
     }
     check_same(t, &whole, &cut, N, "the cut into calls");
     head_free(&whole);
@@ -65,7 +68,7 @@ static void disturb(problem *p, int first) {
  */
 static void check_future(const subject *t, int first) {
     head a = solved(t);
-    subject other = {t->set, problem_make(N, t->p.shape.head_dim, t->p.shape.value_dim, 11)};
+    subject other = {t->set, problem_make(N, t->p.shape.head_dim, t->p.shape.value_dim, 11), t->exact};
     disturb(&other.p, first);
     head b = solved(&other);
     check_same(t, &a, &b, first, "future tokens");
@@ -95,10 +98,10 @@ static void check_mode(const subject *t) {
     head_solve(t->set, &b);
     for (int g = 0; g < b.n_granules; g++) {
         _mm_setcsr(mode); /* attend_begin is a plain chain in the caller's mode */
-        t->set->attend_begin(head_state(&b, g), head_query(&b, g), head_record(&b, g), b.shape);
+        t->set->attend_begin(head_state(&b, g), head_query(&b, g), head_record(&b, g), b.q_scale, b.shape);
         _mm_setcsr(odd);
-        t->set->attend(head_state(&b, g), head_query(&b, g), b.keys, g, b.shape, b.scratch);
-        t->set->attend_diag(head_state(&b, g), head_query(&b, g), head_record(&b, g), b.shape, b.scratch);
+        t->set->attend(head_state(&b, g), head_query(&b, g), b.keys, g, b.q_scale, b.shape, b.scratch);
+        t->set->attend_diag(head_state(&b, g), head_query(&b, g), head_record(&b, g), b.q_scale, b.shape, b.scratch);
     }
     CHECK((_mm_getcsr() & ~_MM_EXCEPT_MASK) == (odd & ~_MM_EXCEPT_MASK), "%s: mode %x became %x", t->set->isa, odd,
           _mm_getcsr());
@@ -109,14 +112,17 @@ static void check_mode(const subject *t) {
 }
 
 static void check_set(const lucid_kernels *set, int d, int dv) {
-    subject t = {set, problem_make(N, d, dv, 11)};
+    subject t = {set, problem_make(N, d, dv, 11), false};
     check_calls(&t);
-    for (int first = LAST * GRANULE + 1; first < N; first += 5) check_future(&t, first);
-    check_future(&t, 7);
-    check_padding(&t, N - 1);
-    check_padding(&t, LAST * GRANULE + 13);
-    check_padding(&t, 1);
     check_mode(&t);
+    for (int exact = 0; exact < 2; exact++) {
+        t.exact = exact;
+        for (int first = LAST * GRANULE + 1; first < N; first += 5) check_future(&t, first);
+        check_future(&t, 7);
+        check_padding(&t, N - 1);
+        check_padding(&t, LAST * GRANULE + 13);
+        check_padding(&t, 1);
+    }
     problem_free(&t.p);
 }
 
