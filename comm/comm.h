@@ -139,7 +139,7 @@ lucid_status lucid_comm_broadcast(lucid_comm *comm, void *buffer, size_t bytes, 
 lucid_status lucid_comm_gather(lucid_comm *comm, const void *send, size_t bytes, void **recv, size_t *recv_bytes,
                                int root);
 /* Each rank's bytes to every rank, end to end in rank order. Every rank gives the same sizes recv_bytes (world_size),
- * its own among them; recv holds their sum, less than 2 GiB. */
+ * its own among them; recv holds their sum, less than 2 GiB. send may be the rank's place in recv. */
 lucid_status lucid_comm_allgather(lucid_comm *comm, const void *send, void *recv, const size_t *recv_bytes);
 lucid_status lucid_comm_allreduce(lucid_comm *comm, double *x, int n, lucid_reduction op);
 lucid_status lucid_comm_barrier(lucid_comm *comm);

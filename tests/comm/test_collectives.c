@@ -49,14 +49,21 @@ static void gathers_of_uneven_sizes(lucid_comm *comm, size_t step, int root) {
 }
 
 /* Rank r brings r * step bytes of 'a' + r to everybody. */
-static void allgathers_of_uneven_sizes(lucid_comm *comm, size_t step) {
+static void allgathers_of_uneven_sizes(lucid_comm *comm, size_t step, bool in_place) {
     const int n = comm->world_size;
     size_t *sizes = calloc((size_t)n, sizeof *sizes), total = 0;
     for (int r = 0; r < n; r++) total += sizes[r] = (size_t)r * step;
     char *send = malloc(sizes[comm->rank] + 1), *recv = malloc(total + 1);
     memset(send, 'a' + comm->rank, sizes[comm->rank]);
     recv[total] = '!';
-    REQUIRE(lucid_comm_allgather(comm, send, recv, sizes));
+    if (in_place) {
+        char *own = recv;
+        for (int r = 0; r < comm->rank; r++) own += sizes[r];
+        memcpy(own, send, sizes[comm->rank]);
+        REQUIRE(lucid_comm_allgather(comm, own, recv, sizes));
+    } else {
+        REQUIRE(lucid_comm_allgather(comm, send, recv, sizes));
+    }
     const char *at = recv;
     for (int r = 0; r < n; r++) {
         size_t wrong = 0;
@@ -116,7 +123,10 @@ int main(int argc, char **argv) {
         gathers_of_uneven_sizes(comm, 17, root);
         gathers_of_uneven_sizes(comm, 1 << 20, root);
     }
-    for (size_t step = 0; step <= (size_t)1 << 20; step = step * 64 + 1) allgathers_of_uneven_sizes(comm, step);
+    for (size_t step = 0; step <= (size_t)1 << 20; step = step * 64 + 1) {
+        allgathers_of_uneven_sizes(comm, step, false);
+        allgathers_of_uneven_sizes(comm, step, true);
+    }
     barriers_hold(comm);
     failures_are_agreed_on(comm);
     too_large_allgathers_are_refused(comm);
