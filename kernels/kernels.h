@@ -28,6 +28,25 @@
  *   partial what the token gets from some cached tokens, mergeable:
  *             m (group)    l (group)    o (group, w)   as in a state, m and l padded to a multiple of 16
  *             sum (w)      sum of P_j y_j
+ *
+ * Backward. A row granule i brings what its gradients need, a key granule j <= i keeps the sums over its rows; nothing
+ * else of a pair is stored, P and the softmax's weights are computed again from kt, rnorm and lse. Two sorts of rows:
+ *   query row  one granule of one query head, laid out like a record with a tail:
+ *             qt scale (d, 64) | -lse (64), base 2 | dout (64, w) | -delta (64), delta_i = dout_i . out_i
+ *   key row    a record whose values are dY until solve_backward makes them dV
+ * and the sums, with ld = d rounded up to a multiple of 16:
+ *   dkeys   (64, ld)  of a key granule; apart for the softmax and the solve
+ *   dvalues (64, w)   of a key granule: dY, then P^T dV = dY's right side: the values of its own key row
+ *   dqt, dkt (ld, 64) of a row granule, transposed; rows d.. are scratch
+ * One pair costs five products with both sides' sums (scores, dout . y, dvalues, dkeys, dqt), four without the row's,
+ * three without the key's. One pass over all pairs is cheapest, and one rank makes it: 5 / 2 of the forward. Across
+ * ranks it would have to carry either side's sums from rank to rank in a fixed order, a chain as long as the sequence
+ * for each granule; so there each side is summed where it lives, in passes of four and three products, 7 / 2.
+ *
+ * Key granules take rows in descending order, which back substitution demands, and row granules take keys in descending
+ * order, their own granule first, since a single pass that finishes key granules from the last to the first meets them
+ * so. The query heads of a row granule come in ascending order, the softmax before the solve. All chains run over
+ * ascending indices. Hence the same bits whichever pass adds a sum.
  */
 #ifndef LUCID_KERNELS_H
 #define LUCID_KERNELS_H
@@ -116,6 +135,27 @@ static inline size_t lucid_decode_scratch_floats(const lucid_decode_shape *s) {
     return ((size_t)s->group + 1) * LUCID_GRANULE;
 }
 
+/* Leading dimension of gradients of keys and queries. */
+static inline int lucid_key_ld(lucid_shape s) {
+    return (s.head_dim + 15) / 16 * 16;
+}
+static inline size_t lucid_query_row_delta(lucid_shape s) {
+    return lucid_record_floats(s);
+}
+static inline size_t lucid_query_row_floats(lucid_shape s) {
+    return lucid_record_floats(s) + LUCID_GRANULE;
+}
+/* Of dkeys, dqt and dkt. */
+static inline size_t lucid_key_sums_floats(lucid_shape s) {
+    return (size_t)LUCID_GRANULE * lucid_key_ld(s);
+}
+
+/* A key granule and where its sums are kept; dkeys NULL: only the row's sums are wanted. */
+typedef struct {
+    const float *record;
+    float *dkeys, *dvalues;
+} lucid_key_sums;
+
 /* One instruction set's kernels. In the formulas i runs over the row granule, j over a key granule's 64 tokens, and
  *   P_ij = exp2(fma(dot_ij, rnorm_j, -sqrt(d) log2 e)),   dot_ij = sum_c (k_ic rnorm_i log2(e) / sqrt(d)) k_jc
  *   x_ij = sum_c (qt_ci scale) kt_cj - m_i,
@@ -185,6 +225,28 @@ typedef struct lucid_kernels {
      * times it: this is the bandwidth that reports divide by. */
     float (*read_burst)(const void *data, size_t n_bytes);
 
+    /* Backward of A, row: a query row; keys in the order of the list, each whole.
+     *   w_ij = exp2(sum_c kt_cj q_ic), one chain starting at -lse_i;  ds_ij = w_ij (sum_c y_jc dout_ic), starting at
+     *   -delta_i;  dvalues_j += sum_i w_ij dout_i;  dkeys_j += sum_i ds_ij q_i;  dqt_i += sum_j ds_ij k_j
+     * q as in the row, with its factor. dqt NULL: only the keys' sums are wanted. */
+    void (*attend_backward)(float *dqt, const float *row, const lucid_key_sums *keys, int64_t n_keys, lucid_shape shape,
+                            float *scratch);
+    /* The same on the row's own granule, i >= j only. */
+    void (*attend_backward_diag)(float *dqt, const float *row, const lucid_key_sums *key, lucid_shape shape,
+                                 float *scratch);
+
+    /* Backward of U, row: a solved key row.
+     *   dx_ij = -(sum_c y_jc dv_ic) P_ij rnorm_i rnorm_j / sqrt(d)
+     *   dvalues_j -= sum_i P_ij dv_i;  dkeys_j += sum_i dx_ij k_i;  dkt_i += sum_j dx_ij k_j
+     * dkt NULL: only the keys' sums are wanted. */
+    void (*update_backward)(float *dkt, const float *row, const lucid_key_sums *keys, int64_t n_keys, lucid_shape shape,
+                            float *scratch);
+    /* The same on the row's own granule, i > j only; dvalues stays. */
+    void (*update_backward_diag)(float *dkt, const float *row, const lucid_key_sums *key, lucid_shape shape,
+                                 float *scratch);
+    /* Backward of S: row.values = inverse(P(row, row)^T) row.values. */
+    void (*solve_backward)(float *row, lucid_shape shape, float *scratch);
+
     /* Runs n rounds of independent FMAs from registers and returns the flops done; the caller times it. This is the
      * peak that reports divide by. */
     double (*fma_burst)(int64_t n);
@@ -199,6 +261,19 @@ void lucid_decode_pack(float *rows, const float *q, float q_scale, const float *
 
 /* out (group, value_dim) = o / l, 0 where l is 0. */
 void lucid_decode_finish(float *out, const float *partial, const lucid_decode_shape *shape);
+
+/* What backward does once a token, the same for all sets: not worth vectors. */
+
+/* Completes a query row whose dout pack_values has written: qt scale, -lse and -delta, from the finished state. */
+void lucid_query_row_begin(float *row, const float *qt, const float *state, double scale, lucid_shape shape);
+
+/* dq (n_rows, d) = softmax_scale * transpose(dqt) */
+void lucid_query_row_finish(float *dq, const float *dqt, int n_rows, lucid_shape shape, float softmax_scale);
+
+/* dk (n_rows, d) = ln(2) attend_dkeys + z - k rnorm^2 (k . z) / d, z = update_dkeys + transpose(dkt): the softmax's
+ * share, and the solve's through RMSNorm. Without a solve update_dkeys and dkt are NULL. */
+void lucid_key_row_finish(float *dk, const float *record, const float *attend_dkeys, const float *update_dkeys,
+                          const float *dkt, int n_rows, lucid_shape shape);
 
 /* The table of kernel sets, best first; *count entries. */
 const lucid_kernels *const *lucid_kernels_table(int *count);

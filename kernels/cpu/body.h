@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "kernels/cpu/attend.h"
+#include "kernels/cpu/backward.h"
 #include "kernels/cpu/decode.h"
 #include "kernels/cpu/exact.h"
 #include "kernels/cpu/pack.h"
@@ -50,6 +51,11 @@ const lucid_kernels SIMD_KERNELS = {
     .decode = decode,
     .decode_merge = decode_merge,
     .read_burst = read_burst,
+    .attend_backward = attend_backward,
+    .attend_backward_diag = attend_backward_diag,
+    .update_backward = update_backward,
+    .update_backward_diag = update_backward_diag,
+    .solve_backward = solve_backward,
     .fma_burst = fma_burst,
 };
 

@@ -81,6 +81,12 @@ INLINE vec vec_first(vec a, int n) {
     return _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane)));
 }
 
+/* Lanes n.. of a, zero in the others; any n. */
+INLINE vec vec_from(vec a, int n) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_andnot_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane)), a);
+}
+
 /* One bit per lane: not a <= b, so NaN counts. */
 INLINE unsigned vec_not_below(vec a, vec b) {
     return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NLE_UQ));

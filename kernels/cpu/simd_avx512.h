@@ -82,6 +82,12 @@ INLINE vec vec_first(vec a, int n) {
     return _mm512_maskz_mov_ps(_mm512_cmplt_epi32_mask(lane, _mm512_set1_epi32(n)), a);
 }
 
+/* Lanes n.. of a, zero in the others; any n. */
+INLINE vec vec_from(vec a, int n) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_maskz_mov_ps(_mm512_cmpge_epi32_mask(lane, _mm512_set1_epi32(n)), a);
+}
+
 /* One bit per lane: not a <= b, so NaN counts. */
 INLINE unsigned vec_not_below(vec a, vec b) {
     return _mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ);

@@ -405,6 +405,134 @@ static float read_burst(const void *data, size_t n_bytes) {
     return sum[0];
 }
 
+/* --- backward: tiles are (key j, row i) --- */
+
+/* x (64) += column j of kt (d, 64) times all columns of rows (d, 64) */
+static void add_dots(float *x, const float *kt, int j, const float *rows, int d) {
+    for (int c = 0; c < d; c++)
+        for (int i = 0; i < GRANULE; i++) x[i] += kt[c * GRANULE + j] * rows[c * GRANULE + i];
+}
+
+/* x_i += y_j . values_i */
+static void add_value_dots(float *x, const float *y_j, const float *values, lucid_shape shape) {
+    for (int i = 0; i < GRANULE; i++)
+        for (int c = 0; c < shape.value_dim; c++) x[i] += y_j[c] * values[i * shape.value_ld + c];
+}
+
+/* dkeys_j += sum_i ds_i of the columns i of rows (d, 64) */
+static void add_key_sums(float *dkeys_j, const float *ds, const float *rows, int d) {
+    for (int c = 0; c < d; c++) {
+        float sum = 0;
+        for (int i = 0; i < GRANULE; i++) sum += ds[i] * rows[c * GRANULE + i];
+        dkeys_j[c] += sum;
+    }
+}
+
+/* dvalues_j += or -= sum_i p_i of the rows i of values (64, w) */
+static void add_value_sums(float *dvalues_j, float sign, const float *p, const float *values, int w) {
+    float sum[LUCID_MAX_HEAD_DIM];
+    weighted_sum(sum, p, values, w, GRANULE);
+    for (int c = 0; c < w; c++) dvalues_j[c] += sign * sum[c];
+}
+
+/* dqt (d, 64) += kt (d, 64) ds (64, 64) */
+static void add_row_sums(float *dqt, const float *kt, const float *ds, int d) {
+    for (int c = 0; c < d; c++) {
+        float sum[GRANULE] = {0};
+        for (int j = 0; j < GRANULE; j++)
+            for (int i = 0; i < GRANULE; i++) sum[i] += kt[c * GRANULE + j] * ds[j * GRANULE + i];
+        for (int i = 0; i < GRANULE; i++) dqt[c * GRANULE + i] += sum[i];
+    }
+}
+
+/* w and ds (64) of key j; rows before `first` do not see it. */
+static void attend_weights(float *w, float *ds, const float *row, const float *key, int j, int first,
+                           lucid_shape shape) {
+    memcpy(w, row + lucid_record_rnorm(shape), sizeof(float) * GRANULE);
+    memcpy(ds, row + lucid_query_row_delta(shape), sizeof(float) * GRANULE);
+    add_dots(w, key, j, row, shape.head_dim);
+    add_value_dots(ds, key + lucid_record_values(shape) + j * shape.value_ld, row + lucid_record_values(shape), shape);
+    for (int i = 0; i < GRANULE; i++) {
+        w[i] = i < first ? 0 : exp2_of(w[i]);
+        ds[i] *= w[i];
+    }
+}
+
+static void attend_backward_pair(float *dqt, const float *row, const lucid_key_sums *key, bool diagonal,
+                                 lucid_shape shape, float *scratch) {
+    for (int j = 0; j < GRANULE; j++) {
+        float w[GRANULE], *ds = scratch + j * GRANULE;
+        attend_weights(w, ds, row, key->record, j, diagonal ? j : 0, shape);
+        if (!key->dkeys) continue;
+        add_value_sums(key->dvalues + j * shape.value_ld, 1, w, row + lucid_record_values(shape), shape.value_ld);
+        add_key_sums(key->dkeys + j * lucid_key_ld(shape), ds, row, shape.head_dim);
+    }
+    if (dqt) add_row_sums(dqt, key->record, scratch, shape.head_dim);
+}
+
+static void attend_backward(float *dqt, const float *row, const lucid_key_sums *keys, int64_t n_keys, lucid_shape shape,
+                            float *scratch) {
+    for (int64_t g = 0; g < n_keys; g++) attend_backward_pair(dqt, row, &keys[g], false, shape, scratch);
+}
+
+static void attend_backward_diag(float *dqt, const float *row, const lucid_key_sums *key, lucid_shape shape,
+                                 float *scratch) {
+    attend_backward_pair(dqt, row, key, true, shape, scratch);
+}
+
+/* P and dx (64) of key j; rows before `first` do not see it. */
+static void update_weights(float *p, float *dx, const float *row, const float *key, int j, int first,
+                           lucid_shape shape) {
+    int d = shape.head_dim;
+    const float *norms = row + lucid_record_rnorm(shape);
+    float norm = key[lucid_record_rnorm(shape) + j], bias = (float)(-sqrt(d) * M_LOG2E);
+    float scale = norm * (float)(M_LOG2E / sqrt(d)), gradient_scale = -norm * (float)(1 / sqrt(d));
+    memset(p, 0, sizeof(float) * GRANULE);
+    memset(dx, 0, sizeof(float) * GRANULE);
+    add_dots(p, key, j, row, d);
+    add_value_dots(dx, key + lucid_record_values(shape) + j * shape.value_ld, row + lucid_record_values(shape), shape);
+    for (int i = 0; i < GRANULE; i++) {
+        p[i] = i < first ? 0 : exp2_of(p[i] * (norms[i] * scale) + bias);
+        dx[i] *= p[i] * (norms[i] * gradient_scale);
+    }
+}
+
+static void update_backward_pair(float *dkt, const float *row, const lucid_key_sums *key, bool diagonal,
+                                 lucid_shape shape, float *scratch) {
+    for (int j = 0; j < GRANULE; j++) {
+        float p[GRANULE], *dx = scratch + j * GRANULE;
+        update_weights(p, dx, row, key->record, j, diagonal ? j + 1 : 0, shape);
+        if (!key->dkeys) continue;
+        if (!diagonal)
+            add_value_sums(key->dvalues + j * shape.value_ld, -1, p, row + lucid_record_values(shape), shape.value_ld);
+        add_key_sums(key->dkeys + j * lucid_key_ld(shape), dx, row, shape.head_dim);
+    }
+    if (dkt) add_row_sums(dkt, key->record, scratch, shape.head_dim);
+}
+
+static void update_backward(float *dkt, const float *row, const lucid_key_sums *keys, int64_t n_keys, lucid_shape shape,
+                            float *scratch) {
+    for (int64_t g = 0; g < n_keys; g++) update_backward_pair(dkt, row, &keys[g], false, shape, scratch);
+}
+
+static void update_backward_diag(float *dkt, const float *row, const lucid_key_sums *key, lucid_shape shape,
+                                 float *scratch) {
+    update_backward_pair(dkt, row, key, true, shape, scratch);
+}
+
+/* dv_j = dy_j - sum_{i>j} P_ij dv_i */
+static void solve_backward(float *row, lucid_shape shape, float *scratch) {
+    int w = shape.value_ld;
+    float *p = scratch, *dv = row + lucid_record_values(shape);
+    for (int i = 0; i < GRANULE; i++) kernel_row(p + i * GRANULE, row, i, row, shape, i);
+    for (int j = GRANULE - 2; j >= 0; j--)
+        for (int c = 0; c < w; c++) {
+            float sum = 0;
+            for (int i = j + 1; i < GRANULE; i++) sum += p[i * GRANULE + j] * dv[i * w + c];
+            dv[j * w + c] -= sum;
+        }
+}
+
 /* A multiplication and an addition stand for an FMA: the peak of plain SSE code. */
 static double fma_burst(int64_t n) {
     enum { CHAINS = 32 };
@@ -435,5 +563,10 @@ const lucid_kernels lucid_kernels_scalar = {
     .decode = decode,
     .decode_merge = decode_merge,
     .read_burst = read_burst,
+    .attend_backward = attend_backward,
+    .attend_backward_diag = attend_backward_diag,
+    .update_backward = update_backward,
+    .update_backward_diag = update_backward_diag,
+    .solve_backward = solve_backward,
     .fma_burst = fma_burst,
 };

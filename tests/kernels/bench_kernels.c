@@ -1,7 +1,8 @@
 /* How close the kernels come to this machine's FMA peak: one head's causal solve and softmax pass on one core, blocked
  * as a runtime would block them (row tiles of 512 tokens, key ranges that fill half of a 1 MB L2).
  *
- * Inside the timers: packing (from fp32, bf16 or fp16 rows), update and solve, attend and its begin and finish.
+ * Inside the timers: packing (from fp32, bf16 or fp16 rows), update and solve, attend and its begin and finish;
+ * backward in one pass, with key tiles of 512 tokens, flops 2.5 times the forward's.
  * Outside: making the input, allocation, the first touch of memory. Shares are flops / (time * peak), flops = 4 d per
  * causal pair and phase whatever d_v's padding costs; peak is fma_burst's, run between the pieces. A piece is one row
  * granule against one key range; its time is its fastest over the repetitions, and so is the peak's: what else the
@@ -15,7 +16,7 @@
 
 enum { TILE = 8, L2_HALF = 512 * 1024 };
 
-typedef enum { PACK, SOLVE, ATTEND, N_TIMERS } timer;
+typedef enum { PACK, SOLVE, ATTEND, ATTEND_BACKWARD, SOLVE_BACKWARD, N_TIMERS } timer;
 
 typedef struct {
     const lucid_kernels *set;
@@ -23,6 +24,8 @@ typedef struct {
     const char *q, *k, *v; /* rows of dtype */
     lucid_dtype dtype;
     float *out, *lse;
+    float *query_rows, *key_rows, *dkeys, *dkeys_solve, *dqt, *dkt; /* by granule */
+    lucid_key_sums *sums;
     int key_range;             /* granules */
     int n_pieces[N_TIMERS];    /* so far in this repetition */
     double *fastest[N_TIMERS]; /* seconds, by piece */
@@ -87,6 +90,64 @@ static void attend_piece(bench *b, int i, int first, int last, bool own) {
     end_piece(b, ATTEND, start);
 }
 
+/* Granules last-1 .. first as backward's keys. */
+static const lucid_key_sums *list_sums(bench *b, int first, int last, float *dkeys) {
+    lucid_shape s = b->head.shape;
+    for (int n = 0, j = last - 1; j >= first; j--, n++)
+        b->sums[n] = (lucid_key_sums){head_record(&b->head, j), dkeys + j * lucid_key_sums_floats(s),
+                                      b->key_rows + j * lucid_record_floats(s) + lucid_record_values(s)};
+    return b->sums;
+}
+
+static void attend_backward_piece(bench *b, int i, int first, int last, bool own) {
+    lucid_shape s = b->head.shape;
+    float *dqt = b->dqt + i * lucid_key_sums_floats(s), *row = b->query_rows + i * lucid_query_row_floats(s);
+    double start = now();
+    if (own) b->set->attend_backward_diag(dqt, row, list_sums(b, i, i + 1, b->dkeys), s, b->head.scratch);
+    b->set->attend_backward(dqt, row, list_sums(b, first, last, b->dkeys), last - first, s, b->head.scratch);
+    end_piece(b, ATTEND_BACKWARD, start);
+}
+
+static void solve_backward_piece(bench *b, int i, int first, int last, bool own) {
+    lucid_shape s = b->head.shape;
+    float *dkt = b->dkt + i * lucid_key_sums_floats(s), *row = b->key_rows + i * lucid_record_floats(s);
+    double start = now();
+    if (own) {
+        b->set->solve_backward(row, s, b->head.scratch);
+        b->set->update_backward_diag(dkt, row, list_sums(b, i, i + 1, b->dkeys_solve), s, b->head.scratch);
+    }
+    b->set->update_backward(dkt, row, list_sums(b, first, last, b->dkeys_solve), last - first, s, b->head.scratch);
+    end_piece(b, SOLVE_BACKWARD, start);
+}
+
+/* dout = q's numbers, as good as any. */
+static void begin_backward(bench *b) {
+    const head *h = &b->head;
+    lucid_shape s = h->shape;
+    memset(b->dkeys, 0, sizeof(float) * h->n_granules * lucid_key_sums_floats(s));
+    memset(b->dkeys_solve, 0, sizeof(float) * h->n_granules * lucid_key_sums_floats(s));
+    memset(b->dqt, 0, sizeof(float) * h->n_granules * lucid_key_sums_floats(s));
+    memset(b->dkt, 0, sizeof(float) * h->n_granules * lucid_key_sums_floats(s));
+    for (int g = 0; g < h->n_granules; g++) {
+        float *row = b->query_rows + g * lucid_query_row_floats(s), *key = b->key_rows + g * lucid_record_floats(s);
+        int rows = min(GRANULE, h->n - g * GRANULE);
+        b->set->pack_values(row, b->v + (size_t)g * GRANULE * s.value_dim * lucid_dtype_bytes(b->dtype), b->dtype, rows,
+                            s);
+        lucid_query_row_begin(row, head_query(h, g), head_state(h, g), M_LOG2E / sqrt(s.head_dim), s);
+        memcpy(key, head_record(h, g), lucid_record_floats(s) * sizeof *key);
+    }
+}
+
+/* A key tile against the row granules after it, and against itself. */
+static void run_tile_backward(bench *b, int tile, void (*piece)(bench *, int, int, int, bool)) {
+    int first = tile * TILE, last = min(first + TILE, b->head.n_granules);
+    for (int i = b->head.n_granules - 1; i >= last; i--) {
+        piece(b, i, first, last, false);
+        if (i % TILE == 0) burst(b);
+    }
+    for (int i = last - 1; i >= first; i--) piece(b, i, first, i, true);
+}
+
 /* A row tile: all its granules against one key range after the other, then against the tile itself. */
 static void run_tile(bench *b, int tile, void (*piece)(bench *, int, int, int, bool)) {
     int first = tile * TILE, last = min(first + TILE, b->head.n_granules);
@@ -104,6 +165,9 @@ static void repetition(bench *b) {
     for (int g = 0; g < b->head.n_granules; g++) pack_piece(b, g);
     for (int tile = 0; tile * TILE < b->head.n_granules; tile++) run_tile(b, tile, solve_piece);
     for (int tile = 0; tile * TILE < b->head.n_granules; tile++) run_tile(b, tile, attend_piece);
+    begin_backward(b);
+    for (int tile = b->head.n_granules / TILE; tile >= 0; tile--) run_tile_backward(b, tile, attend_backward_piece);
+    for (int tile = b->head.n_granules / TILE; tile >= 0; tile--) run_tile_backward(b, tile, solve_backward_piece);
 }
 
 static double total(const bench *b, timer t) {
@@ -126,11 +190,15 @@ static void report(bench *b, double budget) {
         "%d repetitions\n",
         b->set->isa, h->shape.head_dim, h->shape.value_dim, h->n, flops / solve / b->peak, flops / attend / b->peak,
         2 * flops / all / b->peak, 100 * pack / all, 1e-9 * b->peak, repetitions);
+    double attend_backward = total(b, ATTEND_BACKWARD), solve_backward = total(b, SOLVE_BACKWARD);
+    printf("backward, one pass: attend %.3f solve %.3f, %.2f times the forward with packing\n",
+           2.5 * flops / attend_backward / b->peak, 2.5 * flops / solve_backward / b->peak,
+           (attend_backward + solve_backward) / all);
 }
 
 /* Room for every piece's fastest time. */
 static void make_timers(bench *b) {
-    size_t n = (size_t)b->head.n_granules * (b->head.n_granules / b->key_range + 2);
+    size_t n = (size_t)b->head.n_granules * (b->head.n_granules / min(b->key_range, TILE) + 2);
     for (timer t = PACK; t < N_TIMERS; t++) {
         b->fastest[t] = allocate(sizeof(double) * n);
         for (size_t piece = 0; piece < n; piece++) b->fastest[t][piece] = INFINITY;
@@ -159,6 +227,14 @@ static int run(const lucid_kernels *set, int n, int d, int dv, lucid_dtype dtype
     b.out = allocate_floats((size_t)n * dv);
     b.lse = allocate_floats(n);
     b.key_range = (int)(L2_HALF / (sizeof(float) * lucid_record_floats(p.shape)));
+    size_t granules = b.head.n_granules;
+    b.query_rows = allocate_floats(granules * lucid_query_row_floats(p.shape));
+    b.key_rows = allocate_floats(granules * lucid_record_floats(p.shape));
+    b.dkeys = allocate_floats(granules * lucid_key_sums_floats(p.shape));
+    b.dkeys_solve = allocate_floats(granules * lucid_key_sums_floats(p.shape));
+    b.dqt = allocate_floats(granules * lucid_key_sums_floats(p.shape));
+    b.dkt = allocate_floats(granules * lucid_key_sums_floats(p.shape));
+    b.sums = allocate(granules * sizeof *b.sums);
     make_timers(&b);
     report(&b, seconds);
     for (size_t i = 0; i < (size_t)n * dv; i++) CHECK(isfinite(b.out[i]), "out[%zu] is %g", i, b.out[i]);
@@ -167,6 +243,7 @@ static int run(const lucid_kernels *set, int n, int d, int dv, lucid_dtype dtype
     free((void *)b.q);
     free((void *)b.k);
     free((void *)b.v);
+    free(b.query_rows), free(b.key_rows), free(b.dkeys), free(b.dkeys_solve), free(b.dqt), free(b.dkt), free(b.sums);
     free(b.out);
     free(b.lse);
     for (timer t = PACK; t < N_TIMERS; t++) free(b.fastest[t]);
