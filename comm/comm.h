@@ -31,6 +31,7 @@ typedef enum lucid_status {
     LUCID_ERR_TIMEOUT,     /* a wait passed its deadline */
     LUCID_ERR_UNSUPPORTED, /* this build or machine cannot do it */
     LUCID_ERR_INTERNAL,    /* a broken invariant of ours */
+    LUCID_ERR_INTERRUPTED, /* stopped on request, to be gone on with later */
 } lucid_status;
 
 /* Records the process's first failure as one line and returns status; later calls keep the first line, since the first

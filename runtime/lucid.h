@@ -2,6 +2,7 @@
  *
  *   lucid_plan_make          what a run will need, without running it (pure; every rank gets the same answer)
  *   lucid_attention_create   allocate this rank's share                                   Collective
+ *   lucid_attention_bind     keep keys and values in a caller's cache                     Local
  *   lucid_attention_load     fill q, k, v, tile by tile, through a reader                 Local
  *   lucid_attention_run      solve and softmax pass                                       Collective
  *   lucid_attention_store    hand out, y, lse to a writer, tile by tile                   Local
@@ -31,6 +32,11 @@ typedef struct {
     int head_dim, value_dim;        /* 1..256 */
     double softmax_scale;           /* 0: 1 / sqrt(head_dim) */
     double eps;                     /* of the keys' RMSNorm; 0: 1e-5 */
+    /* Leading tokens that a cache holds already, fewer than seqlen: only later ones are loaded, computed and stored. */
+    int64_t n_cached;
+    /* Of 16 bits: keys before they are normalised and y (softmax: v) before any row reads it are rounded to it, to
+     * nearest, ties to even; what is beyond its range becomes its largest. LUCID_F32: neither. */
+    lucid_dtype cache_dtype;
 } lucid_problem;
 
 /* How it is computed. Zero means default. The same on every rank. None of it changes a bit of the result but isa. */
@@ -38,7 +44,7 @@ typedef struct {
     const char *isa; /* NULL or "auto": the best that all ranks have */
     lucid_layout_kind layout;
     lucid_schedule_kind schedule;
-    int64_t tile;         /* tokens, a multiple of 64; 0: chosen */
+    int64_t tile;         /* tokens, a multiple of 64, at most 2^24; 0: chosen */
     size_t memory_budget; /* bytes a rank may use for remote tiles; 0: chosen from what is free */
     int threads;          /* 0: 1 */
     int channels;         /* head groups that run as chains of their own; 0: chosen */
@@ -75,6 +81,17 @@ typedef struct lucid_attention lucid_attention;
 lucid_status lucid_attention_create(lucid_attention **attention, lucid_comm *comm, const lucid_problem *problem,
                                     const lucid_options *options);
 void lucid_attention_destroy(lucid_attention *attention); /* Local; NULL is fine */
+
+/* Makes a caller's cache the home of keys and values, until the next bind; needed where n_cached > 0. Before load; an
+ * attention object may be bound to one layer after the other, and load, run and store each. Local.
+ *   records  this rank's tiles, ascending, each (batch * n_kv_heads, tile / 64) records of kernels.h, the last one in
+ *            full too; aligned to 64 bytes. Those of cached tokens are read, those of new tokens written.
+ *   pending  (batch * n_kv_heads, 64, value_ld): values of the last granule's rows less all earlier granules' share,
+ *            on the rank that owns it, read where n_cached and written where seqlen is no multiple of 64. With them
+ * that granule is solved anew in the next chunk: however the tokens are cut into chunks, the bits are those of one run
+ * over all. NULL is fine for softmax, and where both are multiples. After a failed run the granule that n_cached lies
+ * in holds nothing of use. Errors: USAGE unless the layout is cyclic and there is one channel. */
+lucid_status lucid_attention_bind(lucid_attention *attention, float *records, float *pending);
 
 /* Fills rows (n_tokens, dim) of dtype with tokens first..first+n_tokens-1 of one head. Called by several threads. */
 typedef lucid_status (*lucid_reader)(void *context, void *rows, lucid_tensor tensor, int batch, int head, int64_t first,
@@ -136,6 +153,7 @@ typedef struct {
     double growth;    /* max over columns of |Y|_2 / |V|_2, at most 2 by theory; 1 for softmax */
     double seconds;
 } lucid_certificate_result;
-lucid_status lucid_certificate(lucid_attention *attention, lucid_certificate_result *result); /* Collective */
+/* Errors: UNSUPPORTED where n_cached > 0, since nobody has those tokens' V any more. Collective. */
+lucid_status lucid_certificate(lucid_attention *attention, lucid_certificate_result *result);
 
 #endif

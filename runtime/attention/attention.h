@@ -20,7 +20,7 @@ typedef struct {
     size_t tile_floats; /* of a whole tile of records */
     float *kv;          /* (n_rows, tile) records of the own tiles */
     float *window;      /* (window, tile) records of remote tiles */
-    float *queries;     /* (n_rows, n_sequences, group, granules_per_tile) qt */
+    float *queries;     /* (n_rows - first_row, n_sequences, group, granules_per_tile) qt */
     float *states;      /* the same, states */
 } lucid_channel;
 
@@ -46,10 +46,14 @@ struct lucid_attention {
     lucid_shape shape;
     int group; /* query heads per kv head */
     int granules_per_tile;
-    int n_rows; /* own tiles */
+    int n_rows;    /* own tiles */
+    int first_row; /* the first of them that is not wholly cached */
     int threads;
     size_t record_floats, query_floats, state_floats;
     lucid_channel *channels; /* (plan.channels) */
+    lucid_cursor *cursors;   /* (n_tiles) where rows start */
+    bool bound;              /* channels[0].kv is the caller's */
+    float *pending;          /* (sequences, 64, value_ld) the caller's, see lucid_attention_bind; NULL: none */
     lucid_worker *workers;   /* (threads) */
     lucid_samples samples;
     lucid_result result;
@@ -76,6 +80,16 @@ static inline int lucid_tile_granules(const lucid_attention *a, int tile) {
     return (lucid_tile_tokens(a, tile) + LUCID_GRANULE - 1) / LUCID_GRANULE;
 }
 
+/* Tokens of a tile that are cached, and its first granule with one that is not. */
+static inline int lucid_tile_cached(const lucid_attention *a, int tile) {
+    int64_t cached = a->problem.n_cached - lucid_tile_first(a, tile);
+    int n_tokens = lucid_tile_tokens(a, tile);
+    return cached < 0 ? 0 : cached < n_tokens ? (int)cached : n_tokens;
+}
+static inline int lucid_tile_first_granule(const lucid_attention *a, int tile) {
+    return lucid_tile_cached(a, tile) / LUCID_GRANULE;
+}
+
 static inline float *lucid_own_tile(const lucid_channel *c, int row) {
     return c->kv + (size_t)row * c->tile_floats;
 }
@@ -86,8 +100,12 @@ static inline size_t lucid_record_index(const lucid_attention *a, int sequence, 
 }
 static inline size_t lucid_query_index(const lucid_attention *a, const lucid_channel *c, int row, int sequence,
                                        int head, int granule) {
-    return (((size_t)row * c->n_sequences + sequence) * a->group + head) * a->granules_per_tile + granule;
+    return (((size_t)(row - a->first_row) * c->n_sequences + sequence) * a->group + head) * a->granules_per_tile +
+           granule;
 }
+
+/* x (n) rounded to dtype, what is beyond its range to its largest; n a multiple of 64. tensors.c */
+void lucid_round(float *x, lucid_dtype dtype, size_t n);
 
 /* engine.c */
 lucid_status lucid_workers_create(lucid_attention *a);
@@ -100,6 +118,7 @@ void lucid_attention_describe(const lucid_attention *a, FILE *stream, bool brief
 /* certificate.c */
 lucid_status lucid_samples_create(lucid_attention *a);
 void lucid_samples_destroy(lucid_samples *samples);
+void lucid_samples_reset(lucid_attention *a); /* before V is read */
 /* Notes V of one own tile of one sequence, packed already. Thread-safe for different tiles. */
 void lucid_samples_capture(lucid_attention *a, const lucid_channel *channel, int row, int sequence);
 

@@ -56,6 +56,11 @@ void lucid_samples_destroy(lucid_samples *s) {
     free(s->value_norms);
 }
 
+void lucid_samples_reset(lucid_attention *a) {
+    size_t n = (size_t)a->problem.batch * a->problem.n_kv_heads * a->problem.value_dim;
+    memset(a->samples.value_norms, 0, n * sizeof *a->samples.value_norms);
+}
+
 /* sums (value_dim) += the squares of y (64, value_ld), column by column. */
 WIDE static void add_squares(double *sums, const float *y, int value_dim, int value_ld) {
     float partial[DIM] = {0};
@@ -339,6 +344,8 @@ lucid_status lucid_certificate(lucid_attention *a, lucid_certificate_result *res
     bool fits = w.rows && w.sums && w.norms && w.value_rms && w.wide;
     lucid_status status = fits ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory for the certificate");
     if (!status && !a->ran) status = lucid_fail(LUCID_ERR_INTERNAL, "certificate without a run");
+    if (!status && a->problem.n_cached)
+        status = lucid_fail(LUCID_ERR_UNSUPPORTED, "no certificate on top of a cache: its tokens' values are gone");
     status = lucid_comm_agree(a->comm, status);
     if (!status) status = certify(a, &w, result);
     free(w.rows);

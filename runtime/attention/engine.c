@@ -214,26 +214,44 @@ static int64_t list_keys(const lucid_attention *a, lucid_worker *w, const lucid_
 
 static void run_update(const lucid_attention *a, lucid_worker *w, const assignment *job) {
     const lucid_channel *c = job->channel;
-    int granules = lucid_tile_granules(a, c->schedule->rows[job->piece.row]);
+    int own = c->schedule->rows[job->piece.row], granules = lucid_tile_granules(a, own);
     for (int s = 0; s < c->n_sequences; s++) {
         int64_t n = list_keys(a, w, &job->piece, s);
         float *row = lucid_own_tile(c, job->piece.row) + lucid_record_index(a, s, 0) * a->record_floats;
-        for (int g = 0; g < granules; g++)
+        for (int g = lucid_tile_first_granule(a, own); g < granules; g++)
             a->kernels->update(row + (size_t)g * a->record_floats, w->keys, n, a->shape, w->scratch);
     }
+}
+
+/* Before a granule is solved: rows that are cached return to what they were before they were solved with fewer others,
+ * and the sequence's last granule, where it is not full, is kept for the next chunk to do the same. */
+static void exchange_pending(const lucid_attention *a, float *values, int sequence, int64_t granule) {
+    size_t ld = (size_t)a->shape.value_ld;
+    float *kept = a->pending + (size_t)sequence * LUCID_GRANULE * ld;
+    if (granule == a->problem.n_cached / LUCID_GRANULE)
+        memcpy(values, kept, (size_t)(a->problem.n_cached % LUCID_GRANULE) * ld * sizeof *values);
+    if (granule == a->problem.seqlen / LUCID_GRANULE) memcpy(kept, values, LUCID_GRANULE * ld * sizeof *values);
+}
+
+static void solve_granule(const lucid_attention *a, lucid_worker *w, float *record, int sequence, int64_t granule) {
+    float *values = record + lucid_record_values(a->shape);
+    if (a->pending) exchange_pending(a, values, sequence, granule);
+    a->kernels->solve(record, a->shape, w->scratch);
+    lucid_round(values, a->problem.cache_dtype, (size_t)LUCID_GRANULE * a->shape.value_ld);
 }
 
 /* The diagonal tile: granule by granule, first the tile's earlier ones, then its own. */
 static void run_solve(const lucid_attention *a, lucid_worker *w, const assignment *job) {
     const lucid_channel *c = job->channel;
-    int granules = lucid_tile_granules(a, c->schedule->rows[job->piece.row]);
+    int own = c->schedule->rows[job->piece.row], granules = lucid_tile_granules(a, own);
+    int64_t first = lucid_tile_first(a, own) / LUCID_GRANULE;
     for (int s = 0; s < c->n_sequences; s++) {
         list_keys(a, w, &job->piece, s);
         float *row = lucid_own_tile(c, job->piece.row) + lucid_record_index(a, s, 0) * a->record_floats;
-        for (int g = 0; g < granules; g++) {
+        for (int g = lucid_tile_first_granule(a, own); g < granules; g++) {
             float *record = row + (size_t)g * a->record_floats;
             a->kernels->update(record, w->keys, g, a->shape, w->scratch);
-            a->kernels->solve(record, a->shape, w->scratch);
+            solve_granule(a, w, record, s, first + g);
         }
     }
 }
@@ -246,7 +264,7 @@ static void attend_head(const lucid_attention *a, lucid_worker *w, const assignm
     int own = c->schedule->rows[job->piece.row], granules = lucid_tile_granules(a, own);
     bool diagonal = job->piece.last == own + 1;
     const float *row = lucid_own_tile(c, job->piece.row) + lucid_record_index(a, sequence, 0) * a->record_floats;
-    for (int g = 0; g < granules; g++) {
+    for (int g = lucid_tile_first_granule(a, own); g < granules; g++) {
         size_t index = lucid_query_index(a, c, job->piece.row, sequence, head, g);
         const float *qt = c->queries + index * a->query_floats;
         float *state = c->states + index * a->state_floats;
@@ -404,13 +422,27 @@ static void describe(void *context, FILE *stream, bool brief) {
     omp_unset_lock(&e->lock);
 }
 
+/* Pairs of tiles that a row has yet to go through, its own counting half. */
+static double work_left(int tile, int next) {
+    return next > tile ? 0 : tile + 0.5 - next;
+}
+
 static void count_work(engine *e) {
     const lucid_attention *a = e->a;
-    double rows = 0, per_row = a->group + (a->problem.attention == LUCID_ATTENTION_LUCID ? 1 : 0);
-    for (int row = 0; row < a->n_rows; row++) rows += a->channels[0].schedule->rows[row] + 0.5;
-    e->work_total = rows * per_row * a->problem.batch * a->problem.n_kv_heads;
-    double tiles = (double)a->plan.n_tiles;
-    e->a->result.flops = a->plan.flops_total * rows / (0.5 * tiles * tiles);
+    bool solve = a->problem.attention == LUCID_ATTENTION_LUCID;
+    double pairs = 0;
+    e->work_total = 0;
+    for (int row = a->first_row; row < a->n_rows; row++) {
+        int tile = a->channels[0].schedule->rows[row];
+        lucid_cursor start = a->cursors[tile];
+        int64_t first = lucid_tile_first(a, tile);
+        double left = a->group * work_left(tile, start.attend_next);
+        if (solve) left += work_left(tile, start.update_next);
+        e->work_total += left * a->problem.batch * a->problem.n_kv_heads;
+        pairs += lucid_pairs(first + lucid_tile_cached(a, tile), first + lucid_tile_tokens(a, tile)) * left /
+                 ((a->group + solve) * (tile + 0.5));
+    }
+    e->a->result.flops = a->plan.flops_total * pairs / lucid_pairs(a->problem.n_cached, a->problem.seqlen);
 }
 
 static void collect_result(engine *e) {
@@ -424,7 +456,7 @@ static void collect_result(engine *e) {
 
 static lucid_status run_threads(engine *e) {
     lucid_attention *a = e->a;
-    for (int i = 0; i < a->plan.channels; i++) lucid_schedule_start(a->channels[i].schedule, NULL);
+    for (int i = 0; i < a->plan.channels; i++) lucid_schedule_start(a->channels[i].schedule, a->cursors);
     for (int t = 0; t < a->threads; t++) memset(a->workers[t].phase, 0, sizeof a->workers[t].phase);
     count_work(e);
     a->result.bytes_sent = 0;

@@ -59,11 +59,12 @@ int lucid_layout_count(const lucid_layout *layout, int rank) {
     return count;
 }
 
-int lucid_layout_reach(const lucid_layout *layout, int tile) {
+int lucid_layout_reach(const lucid_layout *layout, int tile, int first_row) {
     int owner = lucid_layout_owner(layout, tile), direction = lucid_layout_direction(layout, tile);
     for (int hops = layout->world_size - 1; hops > 0; hops--) {
         int rank = (owner + direction * hops + layout->world_size) % layout->world_size;
-        if (lucid_layout_last(layout, rank) > tile) return hops;
+        int last = lucid_layout_last(layout, rank);
+        if (last > tile && last >= first_row) return hops;
     }
     return 0;
 }

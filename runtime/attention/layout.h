@@ -24,8 +24,9 @@ int lucid_layout_direction(const lucid_layout *layout, int tile);
 /* Hops from the tile's owner to rank along the tile's direction, 0..world_size-1. */
 int lucid_layout_hops(const lucid_layout *layout, int tile, int rank);
 
-/* Hops after which no rank needs the tile any more; 0 when none but the owner has a row after it. */
-int lucid_layout_reach(const lucid_layout *layout, int tile);
+/* Hops after which no rank needs the tile any more, where rows before first_row are done; 0 when none but the owner has
+ * a row after it that is not. */
+int lucid_layout_reach(const lucid_layout *layout, int tile, int first_row);
 
 /* Number of the rank's tiles, and the last of them (-1 when it has none). */
 int lucid_layout_count(const lucid_layout *layout, int rank);

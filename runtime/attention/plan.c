@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { TILE_MAX = 512, TILES_PER_RANK = 16, CHANNELS_MAX = 16, CYCLIC_WINDOW = 8 };
+enum { TILE_MAX = 512, TILES_PER_RANK = 16, CHANNELS_MAX = 16, CYCLIC_WINDOW = 8, TILE_LIMIT = 1 << 24 };
 static const size_t DEFAULT_BUDGET = (size_t)1 << 30;
 
 static int64_t min64(int64_t a, int64_t b) {
@@ -17,6 +17,10 @@ static int64_t ceil_div(int64_t a, int64_t b) {
 
 lucid_shape lucid_problem_shape(const lucid_problem *problem) {
     return lucid_shape_make(problem->head_dim, problem->value_dim);
+}
+
+double lucid_pairs(int64_t first, int64_t last) {
+    return 0.5 * ((double)last * ((double)last + 1) - (double)first * ((double)first + 1));
 }
 
 lucid_status lucid_problem_check(const lucid_problem *p) {
@@ -32,6 +36,9 @@ lucid_status lucid_problem_check(const lucid_problem *p) {
                           p->value_dim, LUCID_MAX_HEAD_DIM);
     if ((int64_t)p->batch * p->n_heads > 1 << 20)
         return lucid_fail(LUCID_ERR_USAGE, "batch %d times heads %d is more than 2^20", p->batch, p->n_heads);
+    if (p->n_cached < 0 || p->n_cached >= p->seqlen)
+        return lucid_fail(LUCID_ERR_USAGE, "%lld cached tokens of %lld leave nothing to compute",
+                          (long long)p->n_cached, (long long)p->seqlen);
     if (!(p->eps >= 0) || !isfinite(p->eps) || !isfinite(p->softmax_scale))
         return lucid_fail(LUCID_ERR_USAGE, "eps %g and softmax scale %g must be finite, eps not negative", p->eps,
                           p->softmax_scale);
@@ -39,18 +46,19 @@ lucid_status lucid_problem_check(const lucid_problem *p) {
 }
 
 static lucid_status check_options(const lucid_options *o) {
-    if (o->tile < 0 || o->tile % LUCID_GRANULE)
-        return lucid_fail(LUCID_ERR_USAGE, "tile %lld is not a multiple of %d tokens", (long long)o->tile,
+    if (o->tile < 0 || o->tile % LUCID_GRANULE || o->tile > TILE_LIMIT)
+        return lucid_fail(LUCID_ERR_USAGE, "tile %lld is not a multiple of %d tokens up to 2^24", (long long)o->tile,
                           LUCID_GRANULE);
     if (o->threads < 0 || o->threads > 4096 || o->channels < 0)
         return lucid_fail(LUCID_ERR_USAGE, "threads %d and channels %d must be positive", o->threads, o->channels);
     return LUCID_OK;
 }
 
-/* Large tiles cost least; but where ranks or threads share the chain there should be enough of them. */
+/* Large tiles cost least; but where ranks or threads share the chain there should be enough of them. A tile that was
+ * asked for stays what it is, even beyond the sequence: a cache's records lie by it. */
 static int64_t choose_tile(const lucid_problem *p, const lucid_options *o, int world_size) {
     int64_t whole = ceil_div(p->seqlen, LUCID_GRANULE) * LUCID_GRANULE;
-    if (o->tile) return min64(o->tile, whole);
+    if (o->tile) return o->tile;
     int64_t workers = (int64_t)world_size * (o->threads ? o->threads : 1);
     int64_t tile = TILE_MAX;
     while (workers > 1 && tile > LUCID_GRANULE && p->seqlen / tile < TILES_PER_RANK * workers) tile /= 2;
@@ -66,34 +74,35 @@ static int choose_channels(const lucid_problem *p, const lucid_options *o) {
 
 /* --- sizes --- */
 
+typedef struct {
+    int rows, new_rows, incoming, sent; /* tiles owned, those not wholly cached; received and sent in one round */
+    double work;                        /* (row tile, key tile) pairs */
+} rank_share;
+
 /* One tile of all heads as it is stored and sent. */
 static size_t tile_bytes(const lucid_plan *plan, const lucid_problem *p) {
     return (size_t)(plan->tile / LUCID_GRANULE) * p->batch * p->n_kv_heads *
            lucid_record_floats(lucid_problem_shape(p)) * sizeof(float);
 }
 
-static size_t tensor_bytes(const lucid_plan *plan, const lucid_problem *p, int n_rows) {
+static size_t tensor_bytes(const lucid_plan *plan, const lucid_problem *p, const rank_share *most) {
     lucid_shape shape = lucid_problem_shape(p);
     size_t query = (lucid_query_floats(shape) + lucid_state_floats(shape)) * sizeof(float);
-    return (size_t)n_rows *
-           (tile_bytes(plan, p) + (size_t)(plan->tile / LUCID_GRANULE) * p->batch * p->n_heads * query);
+    return (size_t)most->rows * tile_bytes(plan, p) +
+           (size_t)most->new_rows * (size_t)(plan->tile / LUCID_GRANULE) * p->batch * p->n_heads * query;
 }
 
-typedef struct {
-    int rows, incoming, sent; /* tiles owned; received and sent in one round */
-    double work;              /* (row tile, key tile) pairs */
-} rank_share;
-
 /* Each field's maximum over ranks. */
-static lucid_status most_of(rank_share *most, const lucid_layout *layout) {
+static lucid_status most_of(rank_share *most, const lucid_layout *layout, int first_row) {
     int world_size = layout->world_size;
     rank_share *shares = calloc((size_t)world_size, sizeof *shares);
     if (!shares) return lucid_fail(LUCID_ERR_MEMORY, "no memory to plan for %d ranks", world_size);
     for (int tile = 0; tile < layout->n_tiles; tile++) {
         int rank = lucid_layout_owner(layout, tile), direction = lucid_layout_direction(layout, tile);
         shares[rank].rows++;
-        shares[rank].work += tile + 0.5;
-        for (int hops = lucid_layout_reach(layout, tile); hops > 0; hops--) {
+        shares[rank].new_rows += tile >= first_row;
+        shares[rank].work += tile >= first_row ? tile + 0.5 : 0;
+        for (int hops = lucid_layout_reach(layout, tile, first_row); hops > 0; hops--) {
             shares[rank].sent++;
             rank = (rank + direction + world_size) % world_size;
             shares[rank].incoming++;
@@ -103,6 +112,7 @@ static lucid_status most_of(rank_share *most, const lucid_layout *layout) {
     for (int rank = 0; rank < world_size; rank++) {
         const rank_share *share = &shares[rank];
         if (share->rows > most->rows) most->rows = share->rows;
+        if (share->new_rows > most->new_rows) most->new_rows = share->new_rows;
         if (share->incoming > most->incoming) most->incoming = share->incoming;
         if (share->sent > most->sent) most->sent = share->sent;
         if (share->work > most->work) most->work = share->work;
@@ -124,7 +134,7 @@ typedef struct {
 static lucid_status demand_of(demand *d, const lucid_plan *plan, const lucid_problem *p, int world_size) {
     lucid_layout layout = {plan->layout, world_size, (int)plan->n_tiles};
     *d = (demand){.slot_bytes = tile_bytes(plan, p)};
-    LUCID_TRY(most_of(&d->most, &layout));
+    LUCID_TRY(most_of(&d->most, &layout, (int)(p->n_cached / plan->tile)));
     bool few = plan->layout == LUCID_LAYOUT_CYCLIC && d->most.incoming > CYCLIC_WINDOW;
     d->window_wanted = few ? CYCLIC_WINDOW : d->most.incoming;
     return LUCID_OK;
@@ -142,7 +152,7 @@ static size_t window_budget(const lucid_options *o, size_t tensors, size_t free_
 static lucid_status fit(lucid_plan *plan, const lucid_problem *p, const lucid_options *o, int world_size,
                         size_t free_bytes, demand *d) {
     LUCID_TRY(demand_of(d, plan, p, world_size));
-    plan->tensor_bytes_max = tensor_bytes(plan, p, d->most.rows);
+    plan->tensor_bytes_max = tensor_bytes(plan, p, &d->most);
     size_t budget = window_budget(o, plan->tensor_bytes_max, free_bytes);
     size_t slots = budget / d->slot_bytes;
     if (d->most.incoming && !slots)
@@ -185,12 +195,12 @@ static lucid_status choose_tile_and_layout(lucid_plan *plan, const lucid_problem
 }
 
 static void count_flops(lucid_plan *plan, const lucid_problem *p, const demand *d) {
-    double pairs = 0.5 * (double)p->seqlen * ((double)p->seqlen + 1);
+    double pairs = lucid_pairs(p->n_cached, p->seqlen);
     double per_pair = 2.0 * (p->head_dim + p->value_dim);
     double heads = p->n_heads + (p->attention == LUCID_ATTENTION_LUCID ? p->n_kv_heads : 0);
-    double tiles = (double)plan->n_tiles;
+    double tiles = (double)plan->n_tiles, cached = (double)(p->n_cached / plan->tile);
     plan->flops_total = pairs * per_pair * heads * p->batch;
-    plan->flops_max = plan->flops_total * fmin(1, d->most.work / (0.5 * tiles * tiles));
+    plan->flops_max = plan->flops_total * fmin(1, d->most.work / (0.5 * (tiles * tiles - cached * cached)));
 }
 
 lucid_status lucid_plan_make(lucid_plan *plan, const lucid_problem *problem, const lucid_options *options,

@@ -6,6 +6,9 @@
 
 lucid_shape lucid_problem_shape(const lucid_problem *problem);
 
+/* (row, key) pairs of the tokens first..last-1: token i has i + 1. */
+double lucid_pairs(int64_t first, int64_t last);
+
 /* Errors: USAGE with the offending number. */
 lucid_status lucid_problem_check(const lucid_problem *problem);
 

@@ -4,6 +4,7 @@
 #define LUCID_TESTS_ATTENTION_FIXTURE_H
 
 #include "runtime/lucid.h"
+#include "tests/check.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -99,6 +100,24 @@ static inline lucid_status fixture_run(fixture *f, lucid_comm *comm, const lucid
         status = lucid_attention_store(a, (lucid_tensor)tensor, fixture_write, f);
     lucid_attention_destroy(a);
     return status;
+}
+
+/* What this rank stored, against the same rows of want. */
+static inline void fixture_compare(const fixture *got, const fixture *want, const char *what) {
+    const lucid_problem *p = &want->problem;
+    int group = p->n_heads / p->n_kv_heads;
+    for (int64_t h = 0; h < (int64_t)p->batch * p->n_heads; h++)
+        for (int64_t i = 0; i < p->seqlen; i++) {
+            size_t row = (size_t)(h * p->seqlen + i), y_row = (size_t)(h / group * p->seqlen + i);
+            size_t bytes = (size_t)p->value_dim * sizeof(float);
+            if (!got->seen[row]) continue;
+            bool same = !memcmp(got->out + row * p->value_dim, want->out + row * p->value_dim, bytes) &&
+                        !memcmp(got->y + y_row * p->value_dim, want->y + y_row * p->value_dim, bytes) &&
+                        !memcmp(got->lse + row, want->lse + row, sizeof(float));
+            CHECK(same, "%s: head %lld token %lld differs: out[0] %.9g, alone %.9g", what, (long long)h, (long long)i,
+                  got->out[row * p->value_dim], want->out[row * p->value_dim]);
+            if (!same) return;
+        }
 }
 
 #endif

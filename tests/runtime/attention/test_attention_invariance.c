@@ -9,23 +9,6 @@
 static lucid_comm *comm, *alone;
 static int every = 1; /* `quick` runs each fifth combination only, for builds that are slow */
 
-static void compare(const fixture *got, const fixture *want, const char *what) {
-    const lucid_problem *p = &want->problem;
-    int group = p->n_heads / p->n_kv_heads;
-    for (int64_t h = 0; h < (int64_t)p->batch * p->n_heads; h++)
-        for (int64_t i = 0; i < p->seqlen; i++) {
-            size_t row = (size_t)(h * p->seqlen + i), y_row = (size_t)(h / group * p->seqlen + i);
-            size_t bytes = (size_t)p->value_dim * sizeof(float);
-            if (!got->seen[row]) continue;
-            bool same = !memcmp(got->out + row * p->value_dim, want->out + row * p->value_dim, bytes) &&
-                        !memcmp(got->y + y_row * p->value_dim, want->y + y_row * p->value_dim, bytes) &&
-                        !memcmp(got->lse + row, want->lse + row, sizeof(float));
-            CHECK(same, "%s: head %lld token %lld differs: out[0] %.9g, alone %.9g", what, (long long)h, (long long)i,
-                  got->out[row * p->value_dim], want->out[row * p->value_dim]);
-            if (!same) return;
-        }
-}
-
 /* Every token of every head is stored by exactly one rank. */
 static void check_coverage(const fixture *f, const char *what) {
     double stored = 0, all = (double)f->problem.batch * f->problem.n_heads * (double)f->problem.seqlen;
@@ -46,7 +29,7 @@ static void run_one(const fixture *want, const lucid_options *options) {
         CHECK(false, "%s: %s", what, lucid_failure());
         exit(1);
     }
-    compare(&got, want, what);
+    fixture_compare(&got, want, what);
     check_coverage(&got, what);
     fixture_destroy(&got);
 }

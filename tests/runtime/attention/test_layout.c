@@ -57,7 +57,7 @@ static void check_counts(const lucid_layout *layout, const dealt *d) {
 }
 
 /* Walks the ring from the owner: hops counts up by one a step, and reach is the last step at a rank in need. */
-static void check_ring(const lucid_layout *layout, const dealt *d, const int *last) {
+static void check_ring(const lucid_layout *layout, const dealt *d, const int *last, int first_row) {
     int world_size = layout->world_size;
     for (int tile = 0; tile < layout->n_tiles; tile++) {
         int direction = lucid_layout_direction(layout, tile), rank = d->owner[tile], reach = 0;
@@ -66,11 +66,11 @@ static void check_ring(const lucid_layout *layout, const dealt *d, const int *la
         for (int hops = 0; hops < world_size; hops++, rank = (rank + want + world_size) % world_size) {
             CHECK(lucid_layout_hops(layout, tile, rank) == hops, "%d hops to rank %d, want %d",
                   lucid_layout_hops(layout, tile, rank), rank, hops);
-            if (last[rank] > tile) reach = hops;
+            if (last[rank] > tile && last[rank] >= first_row) reach = hops;
         }
-        CHECK(lucid_layout_reach(layout, tile) == reach, "%s, %d ranks, tile %d of %d: reach %d, want %d",
-              lucid_layout_name(layout->kind), world_size, tile, layout->n_tiles, lucid_layout_reach(layout, tile),
-              reach);
+        int got = lucid_layout_reach(layout, tile, first_row);
+        CHECK(got == reach, "%s, %d ranks, tile %d of %d, rows from %d: reach %d, want %d",
+              lucid_layout_name(layout->kind), world_size, tile, layout->n_tiles, first_row, got, reach);
     }
 }
 
@@ -112,7 +112,8 @@ static void check_layout(lucid_layout_kind kind, int world_size, int n_tiles) {
     for (int tile = 0; tile < n_tiles; tile++) last[d.owner[tile]] = tile;
     check_owners(&layout, &d);
     check_counts(&layout, &d);
-    check_ring(&layout, &d, last);
+    check_ring(&layout, &d, last, 0);
+    check_ring(&layout, &d, last, n_tiles * 2 / 3);
     check_next_hop(&layout, &d);
     check_balance(&layout, &d);
 }
