@@ -139,7 +139,7 @@ static void prepare_head(lucid_decoder *d, int head, const float *q, const float
     float key[LUCID_MAX_HEAD_DIM], *record = own_record(d, head), *rows = d->rows + (size_t)head * d->rows_floats;
     memcpy(key, k + (size_t)head * dim, (size_t)dim * sizeof *key);
     round_row(key, dim, c->config.dtype);
-    d->kernels->pack_rows(record, key, LUCID_F32, 1, dim, 1);
+    d->kernels->pack_rows(record, key, LUCID_F32, 1, dim);
     d->kernels->normalise(record, c->shape, (float)c->config.eps);
     lucid_decode_pack(rows, q + (size_t)head * group * dim, d->q_scale, key, record[lucid_record_rnorm(c->shape)],
                       &d->shape);
