@@ -8,6 +8,7 @@
  *   packed   flops / (slowest rank's run and packing * peak)
  *   softmax  the same as `both` for a run with --attention softmax, without the solve
  */
+#include "launch/bench_decode.h"
 #include "launch/commands.h"
 #include "launch/job.h"
 #include "launch/report.h"
@@ -326,11 +327,11 @@ static lucid_status bench_file(json_t *rows, const launch_options *options, luci
     return status;
 }
 
-static lucid_status parse_lengths(int64_t *lengths, int *count, char *list) {
+static lucid_status parse_lengths(int64_t *lengths, int *count, char *list, const char *name) {
     *count = 0;
     for (const char *text; (text = strsep(&list, ","));) {
-        if (*count == LENGTHS_MAX) return lucid_fail(LUCID_ERR_USAGE, "--lengths: more than %d", LENGTHS_MAX);
-        LUCID_TRY(launch_parse_integer(&lengths[(*count)++], "--lengths", text, 1, INT64_C(1) << 36));
+        if (*count == LENGTHS_MAX) return lucid_fail(LUCID_ERR_USAGE, "%s: more than %d", name, LENGTHS_MAX);
+        LUCID_TRY(launch_parse_integer(&lengths[(*count)++], name, text, 1, INT64_C(1) << 36));
     }
     return LUCID_OK;
 }
@@ -346,8 +347,9 @@ static lucid_status bench_lengths(json_t *rows, const launch_options *options, l
 }
 
 static lucid_status check_lengths(int64_t *lengths, int *count, const launch_options *options, lucid_comm *comm) {
-    char *list = strdup(options->lengths);
-    lucid_status status = list ? parse_lengths(lengths, count, list) : lucid_fail(LUCID_ERR_MEMORY, "no memory");
+    char *list = strdup(options->decode ? options->cached : options->lengths);
+    const char *name = options->decode ? "--cached" : "--lengths";
+    lucid_status status = list ? parse_lengths(lengths, count, list, name) : lucid_fail(LUCID_ERR_MEMORY, "no memory");
     free(list);
     return lucid_comm_agree(comm, status);
 }
@@ -357,9 +359,14 @@ lucid_status launch_bench(const launch_options *options, lucid_comm *comm) {
     int count;
     LUCID_TRY(check_lengths(lengths, &count, options, comm));
     json_t *rows = json_array();
-    if (comm->rank == 0 && !options->quiet) print_header(options, comm);
-    lucid_status status =
-        options->input ? bench_file(rows, options, comm) : bench_lengths(rows, options, comm, lengths, count);
+    lucid_status status;
+    if (comm->rank == 0 && !options->quiet && !options->decode) print_header(options, comm);
+    if (options->decode)
+        status = launch_bench_decode(rows, options, comm, lengths, count);
+    else if (options->input)
+        status = bench_file(rows, options, comm);
+    else
+        status = bench_lengths(rows, options, comm, lengths, count);
     if (!status && options->report && comm->rank == 0) {
         json_t *json = launch_json_header(options, comm);
         json_object_set(json, "rows", rows);

@@ -19,9 +19,7 @@ double launch_clock(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* This rank's share of the host's processors: no more than it is bound to, nor than an even split among the ranks here.
- */
-static int share_of_processors(const lucid_comm *comm) {
+int launch_processors_share(const lucid_comm *comm) {
     cpu_set_t bound;
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     int allowed = sched_getaffinity(0, sizeof bound, &bound) ? (int)online : CPU_COUNT(&bound);
@@ -36,7 +34,7 @@ static lucid_status agree_on_resources(launch_job *job) {
     size_t share = lucid_memory_share(&memory, job->comm->local_size);
     job->report.memory_share = share == LUCID_MEMORY_UNLIMITED ? 0 : share > 0 ? share : 1;
     double least[] = {share == LUCID_MEMORY_UNLIMITED ? INFINITY : (double)job->report.memory_share,
-                      share_of_processors(job->comm), -(double)lucid_memory_peak()};
+                      launch_processors_share(job->comm), -(double)lucid_memory_peak()};
     LUCID_TRY(lucid_comm_allreduce(job->comm, least, 3, LUCID_MIN));
     job->free_bytes = isinf(least[0]) ? 0 : (size_t)least[0];
     job->process_bytes = (size_t)-least[2];

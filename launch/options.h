@@ -20,10 +20,11 @@ enum { SAVE_OUT = 1, SAVE_Y = 2, SAVE_LSE = 4 };
  * point into argv or into the table. */
 typedef struct {
     launch_command command;
-    bool help, version, quiet, plan;
+    bool help, version, quiet, plan, decode;
     const char *input, *output, *report, *trace; /* NULL: not given */
     const char *isa, *comm;
     const char *lengths; /* bench: comma separated */
+    const char *cached;  /* bench --decode: comma separated */
     int save;            /* SAVE_ bits */
     int dtype, keys;     /* lucid_dtype, lucid_keys */
     int out_dtype, attention, layout, schedule, device, progress, baseline;

@@ -38,3 +38,16 @@ double launch_peak_measure(const lucid_kernels *kernels, int n_threads) {
     double c = measure_once(kernels, n, n_threads);
     return fmax(fmin(a, b), fmin(fmax(a, b), c)); /* their median */
 }
+
+double launch_read_seconds(const lucid_kernels *kernels, const void *data, size_t n_bytes, int n_threads) {
+    enum { PIECE = 1 << 18, UNIT = 1 << 10 };
+    const int64_t n_pieces = (int64_t)(n_bytes / PIECE);
+    float sum = 0;
+    double begin = omp_get_wtime();
+#pragma omp parallel for num_threads(n_threads) schedule(dynamic, 8) reduction(+ : sum)
+    for (int64_t i = 0; i < n_pieces; i++) sum += kernels->read_burst((const char *)data + i * PIECE, PIECE);
+    sum += kernels->read_burst((const char *)data + n_pieces * PIECE, n_bytes % PIECE / UNIT * UNIT);
+    double seconds = omp_get_wtime() - begin;
+    __asm__ volatile("" : : "x"(sum)); /* the sum is used */
+    return seconds;
+}

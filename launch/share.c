@@ -34,6 +34,7 @@ static lucid_status job_texts(lucid_job *job, const launch_options *o) {
     LUCID_TRY(copy_text(job->output, sizeof job->output, o->output));
     LUCID_TRY(copy_text(job->report, sizeof job->report, o->report));
     LUCID_TRY(copy_text(job->trace, sizeof job->trace, o->trace));
+    LUCID_TRY(copy_text(job->cached, sizeof job->cached, o->cached));
     return copy_text(job->lengths, sizeof job->lengths, o->lengths);
 }
 
@@ -68,6 +69,7 @@ static lucid_status job_from_options(lucid_job *job, const launch_options *o) {
         .progress = o->progress,
         .plan = o->plan,
         .quiet = o->quiet,
+        .decode = o->decode,
     };
     return job_texts(job, o);
 }
@@ -102,6 +104,7 @@ static void options_from_job(launch_options *options, const lucid_job *job) {
         .report = text_or_null(job->report),
         .trace = text_or_null(job->trace),
         .lengths = text_or_null(job->lengths),
+        .cached = text_or_null(job->cached),
         .baseline = job->baseline,
         .repeat = job->repeat,
         .save = (int)job->save,
@@ -109,6 +112,7 @@ static void options_from_job(launch_options *options, const lucid_job *job) {
         .progress = job->progress,
         .plan = job->plan,
         .quiet = job->quiet,
+        .decode = job->decode,
         .job_id = job->job_id,
     };
 }

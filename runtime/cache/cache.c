@@ -145,6 +145,11 @@ int64_t lucid_cache_tokens(const lucid_cache *c) {
     return c->tokens;
 }
 
+const void *lucid_cache_layer(const lucid_cache *c, int layer, size_t *n_bytes) {
+    *n_bytes = (size_t)lucid_cache_rows(c, lucid_cache_tiles(c, c->tokens), c->comm->rank) * c->tile_bytes;
+    return lucid_cache_record(c, layer, 0, 0, 0);
+}
+
 /* --- chunks --- */
 
 /* Between a cached record of 16 bits and its fp32 form. */

@@ -48,6 +48,9 @@ void lucid_cache_destroy(lucid_cache *cache); /* Local; NULL is fine */
 const lucid_cache_config *lucid_cache_configuration(const lucid_cache *cache);
 int64_t lucid_cache_tokens(const lucid_cache *cache);
 
+/* What a layer's decoding reads on this rank, for measurements: whole tiles with any token. */
+const void *lucid_cache_layer(const lucid_cache *cache, int layer, size_t *n_bytes);
+
 /* The layer's fp32 records and pending values, as lucid_attention_bind wants them, valid until the next open. A 16-bit
  * cache widens what it holds into one region that all layers share. */
 void lucid_cache_open_layer(lucid_cache *cache, int layer, float **records, float **pending);

@@ -46,6 +46,7 @@ static const lucid_job sample_job = {
     .report = "r.json",
     .trace = "t.json",
     .lengths = "64K,1M",
+    .cached = "256K",
     .baseline = 1,
     .repeat = 3,
     .save = 7,
@@ -55,6 +56,7 @@ static const lucid_job sample_job = {
     .plan = true,
     .certificate = true,
     .quiet = true,
+    .decode = true,
 };
 
 static lucid_report_event sample_events[] = {

@@ -27,6 +27,18 @@ bench_rows() {
     expect "softmax rows" "$(grep -c '^softmax ' stdout.txt)" 1
 }
 
+# Every row has been checked against fp64; wrong results end the run.
+bench_decode() {
+    succeed bench --decode --cached 100,1K --heads 4 --kv-heads 2 --head-dim 68 --repeat 1 --report decode.json
+    expect "rows of decode" "$("$json" decode.json rows)" 4
+    expect "cached tokens" "$("$json" decode.json rows.3.cached)" 1024
+    expect "dtype of the cache" "$("$json" decode.json rows.3.cache_dtype)" bf16
+    "$json" decode.json rows.0.share >/dev/null || complain "no share of bandwidth in the report"
+    on_ranks 2 bench --decode --cached 1K --keys clustered --attention softmax --repeat 1 || complain "$(cat stderr.txt)"
+    expect "softmax rows of decode" "$(grep -c '^softmax ' stdout.txt)" 2
+}
+
 verify_passes
 bench_rows
+bench_decode
 finish
