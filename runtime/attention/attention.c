@@ -54,7 +54,7 @@ static int range_max(const lucid_attention *a) {
 
 static lucid_status schedules_create(lucid_attention *a) {
     lucid_schedule_config config = {
-        .layout = {a->plan.layout, a->comm->world_size, (int)a->plan.n_tiles},
+        .layout = {.kind = a->plan.layout, .world_size = a->comm->world_size, .n_tiles = (int)a->plan.n_tiles},
         .rank = a->comm->rank,
         .solve = a->problem.attention == LUCID_ATTENTION_LUCID,
         .fused = a->plan.schedule == LUCID_SCHEDULE_FUSED,

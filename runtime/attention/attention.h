@@ -14,14 +14,20 @@
 /* Records of keys that one piece of work reads: they stay in the second-level cache while all its row granules pass. */
 #define LUCID_KEY_RANGE_BYTES ((size_t)640 << 10)
 
+typedef struct lucid_worker lucid_worker; /* a thread's scratch and counters, engine.h */
+typedef struct lucid_assignment lucid_assignment;
+
 typedef struct {
     int first_sequence, n_sequences;
     lucid_schedule *schedule;
-    size_t tile_floats; /* of a whole tile of records */
-    float *kv;          /* (n_rows, tile) records of the own tiles */
-    float *window;      /* (window, tile) records of remote tiles */
-    float *queries;     /* (n_rows - first_row, n_sequences, group, granules_per_tile) qt */
-    float *states;      /* the same, states */
+    /* Does a piece of work, by one thread, outside the engine's lock. */
+    void (*run)(const lucid_attention *a, lucid_worker *worker, const lucid_assignment *job);
+    double update_cost, attend_cost; /* of a pair of tiles and a sequence, for the progress report */
+    size_t tile_floats;              /* of a whole tile of records */
+    float *kv;                       /* (n_rows, tile) records of the own tiles */
+    float *window;                   /* (window, tile) records of remote tiles */
+    float *queries;                  /* (n_rows - first_row, n_sequences, group, granules_per_tile) qt */
+    float *states;                   /* the same, states */
 } lucid_channel;
 
 /* What the certificate keeps from before the solve overwrites V. */
@@ -34,8 +40,6 @@ typedef struct {
     float *values;       /* (n_rows, value_dim) V of the sampled rows that this rank owns */
     double *value_norms; /* (sequences, value_dim) sum of V^2 over this rank's tokens */
 } lucid_samples;
-
-typedef struct lucid_worker lucid_worker; /* a thread's scratch and counters, engine.c */
 
 struct lucid_attention {
     lucid_comm *comm;
@@ -50,11 +54,13 @@ struct lucid_attention {
     int first_row; /* the first of them that is not wholly cached */
     int threads;
     size_t record_floats, query_floats, state_floats;
-    lucid_channel *channels; /* (plan.channels) */
-    lucid_cursor *cursors;   /* (n_tiles) where rows start */
-    bool bound;              /* channels[0].kv is the caller's */
-    float *pending;          /* (sequences, 64, value_ld) the caller's, see lucid_attention_bind; NULL: none */
-    lucid_worker *workers;   /* (threads) */
+    lucid_channel *channels;      /* (plan.channels) */
+    const lucid_channel *running; /* (n_running) what the engine works on */
+    int n_running;
+    lucid_cursor *cursors; /* (n_tiles) where rows start */
+    bool bound;            /* channels[0].kv is the caller's */
+    float *pending;        /* (sequences, 64, value_ld) the caller's, see lucid_attention_bind; NULL: none */
+    lucid_worker *workers; /* (threads) */
     lucid_samples samples;
     lucid_result result;
     lucid_event *events; /* of all threads, in order of time, after a traced run */

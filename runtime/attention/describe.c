@@ -8,7 +8,7 @@ static const char *pass_name(const lucid_schedule *s, int position) {
 
 /* Tiles come from the neighbour on the side that they travel from. */
 static void describe_awaited(const lucid_attention *a, int channel, int position, FILE *stream) {
-    const lucid_schedule *s = a->channels[channel].schedule;
+    const lucid_schedule *s = a->running[channel].schedule;
     int tile = position % s->n_tiles, world_size = a->comm->world_size;
     int peer = (a->comm->rank - s->direction[tile] + world_size) % world_size;
     fprintf(stream, "waiting for tile %d of %d from rank %d on %s (channel %d, %s), heard of %.1f s ago", tile,
@@ -17,8 +17,8 @@ static void describe_awaited(const lucid_attention *a, int channel, int position
 }
 
 static void describe_clause(const lucid_attention *a, FILE *stream) {
-    for (int i = 0; i < a->plan.channels; i++) {
-        int position = lucid_schedule_awaited(a->channels[i].schedule);
+    for (int i = 0; i < a->n_running; i++) {
+        int position = lucid_schedule_awaited(a->running[i].schedule);
         if (position >= 0) {
             describe_awaited(a, i, position, stream);
             return;
@@ -41,7 +41,7 @@ static void describe_rows(const lucid_schedule *s, FILE *stream) {
 }
 
 static void describe_channel(const lucid_attention *a, int channel, FILE *stream) {
-    const lucid_schedule *s = a->channels[channel].schedule;
+    const lucid_schedule *s = a->running[channel].schedule;
     int position = lucid_schedule_awaited(s);
     fprintf(stream, "  channel %d: %d of %d rows solved, %d finished; window %d of %d, %d sends in flight", channel,
             s->count->solved_rows, s->n_rows, s->count->finished_rows, s->count->claimed - s->count->released,
@@ -61,5 +61,5 @@ void lucid_attention_describe(const lucid_attention *a, FILE *stream, bool brief
         describe_clause(a, stream);
         return;
     }
-    for (int i = 0; i < a->plan.channels; i++) describe_channel(a, i, stream);
+    for (int i = 0; i < a->n_running; i++) describe_channel(a, i, stream);
 }

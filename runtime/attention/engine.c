@@ -5,7 +5,7 @@
  * any. A thread that finds nothing to do yields, and past the deadline without any progress on this rank the run fails,
  * naming the tile it waits for. Nothing is allocated inside the loop unless a trace is kept.
  */
-#include "runtime/attention/attention.h"
+#include "runtime/attention/engine.h"
 #include "runtime/attention/plan.h"
 
 #include <math.h>
@@ -25,18 +25,10 @@ typedef struct {
     int flight;
 } pending;
 
-struct lucid_worker {
-    float *scratch;
-    const float **keys; /* (keys_max) records of one sequence that a piece reads */
-    float **tiles;      /* (range_max) where those tiles lie */
-    double phase[LUCID_N_PHASES];
-    lucid_event *events;
-    int64_t n_events, events_capacity;
-    char padding[64]; /* no false sharing */
-};
-
 typedef struct {
     lucid_attention *a;
+    lucid_channel *channels;
+    int n_channels;
     omp_lock_t lock;
     pending *pending;            /* (channels, REQUESTS_PER_CHANNEL) */
     int (*n_pending)[N_FLIGHTS]; /* (channels) requests in flight */
@@ -45,12 +37,6 @@ typedef struct {
     double start, last_progress, last_report;
     double work_done, work_total; /* in pairs of tiles */
 } engine;
-
-typedef struct {
-    lucid_channel *channel;
-    int channel_index;
-    lucid_piece piece;
-} assignment;
 
 /* --- scratch --- */
 
@@ -62,7 +48,7 @@ static int keys_max(const lucid_plan *plan, const lucid_problem *problem) {
 
 size_t lucid_attention_scratch_bytes(const lucid_problem *problem, const lucid_plan *plan, int threads) {
     size_t thread = lucid_kernels_scratch_floats(lucid_problem_shape(problem)) * sizeof(float) +
-                    (size_t)keys_max(plan, problem) * 2 * sizeof(float *);
+                    (size_t)keys_max(plan, problem) * (2 * sizeof(float *) + sizeof(lucid_key_sums));
     size_t staging = (size_t)plan->tile * LUCID_MAX_HEAD_DIM * sizeof(float);
     size_t tables = (size_t)plan->n_tiles * 8 * sizeof(int) * plan->channels;
     return (size_t)threads * (thread + staging) + tables;
@@ -78,7 +64,8 @@ lucid_status lucid_workers_create(lucid_attention *a) {
         w->scratch = lucid_alloc(lucid_kernels_scratch_floats(a->shape) * sizeof(float));
         w->keys = malloc((size_t)keys * sizeof *w->keys);
         w->tiles = malloc((size_t)keys * sizeof *w->tiles);
-        if (!w->scratch || !w->keys || !w->tiles)
+        w->sums = malloc((size_t)keys * sizeof *w->sums);
+        if (!w->scratch || !w->keys || !w->tiles || !w->sums)
             return lucid_fail(LUCID_ERR_MEMORY, "no memory for thread %d's scratch", t);
     }
     return LUCID_OK;
@@ -89,6 +76,7 @@ void lucid_workers_destroy(lucid_attention *a) {
         free(a->workers[t].scratch);
         free(a->workers[t].keys);
         free(a->workers[t].tiles);
+        free(a->workers[t].sums);
         free(a->workers[t].events);
     }
     free(a->workers);
@@ -144,7 +132,7 @@ static pending *free_pending(engine *e, int channel) {
 
 static lucid_status post(engine *e, int channel, const lucid_transfer *transfer, int flight) {
     lucid_attention *a = e->a;
-    lucid_channel *c = &a->channels[channel];
+    lucid_channel *c = &e->channels[channel];
     pending *p = free_pending(e, channel);
     float *tile = tile_address(c, transfer->tile, transfer->slot);
     size_t bytes = c->tile_floats * sizeof(float);
@@ -158,7 +146,7 @@ static lucid_status post(engine *e, int channel, const lucid_transfer *transfer,
 }
 
 static lucid_status post_all(engine *e, int channel) {
-    lucid_schedule *s = e->a->channels[channel].schedule;
+    lucid_schedule *s = e->channels[channel].schedule;
     const int *n_pending = e->n_pending[channel];
     lucid_transfer transfer;
     while (n_pending[RECEIVES] < REQUESTS_PER_FLIGHT && lucid_schedule_claim(s, &transfer))
@@ -170,7 +158,7 @@ static lucid_status post_all(engine *e, int channel) {
 }
 
 static lucid_status test_all(engine *e, int channel) {
-    lucid_schedule *s = e->a->channels[channel].schedule;
+    lucid_schedule *s = e->channels[channel].schedule;
     pending *p = e->pending + (size_t)channel * REQUESTS_PER_CHANNEL;
     int *n_pending = e->n_pending[channel];
     int left = n_pending[RECEIVES] + n_pending[SENDS_UP] + n_pending[SENDS_DOWN];
@@ -191,7 +179,7 @@ static lucid_status test_all(engine *e, int channel) {
 static lucid_status progress(engine *e, int thread) {
     if (e->a->comm->world_size == 1) return LUCID_OK;
     double begin = lucid_clock();
-    for (int c = 0; c < e->a->plan.channels; c++) {
+    for (int c = 0; c < e->n_channels; c++) {
         LUCID_TRY(test_all(e, c));
         LUCID_TRY(post_all(e, c));
     }
@@ -212,7 +200,7 @@ static int64_t list_keys(const lucid_attention *a, lucid_worker *w, const lucid_
     return n;
 }
 
-static void run_update(const lucid_attention *a, lucid_worker *w, const assignment *job) {
+static void run_update(const lucid_attention *a, lucid_worker *w, const lucid_assignment *job) {
     const lucid_channel *c = job->channel;
     int own = c->schedule->rows[job->piece.row], granules = lucid_tile_granules(a, own);
     for (int s = 0; s < c->n_sequences; s++) {
@@ -241,7 +229,7 @@ static void solve_granule(const lucid_attention *a, lucid_worker *w, float *reco
 }
 
 /* The diagonal tile: granule by granule, first the tile's earlier ones, then its own. */
-static void run_solve(const lucid_attention *a, lucid_worker *w, const assignment *job) {
+static void run_solve(const lucid_attention *a, lucid_worker *w, const lucid_assignment *job) {
     const lucid_channel *c = job->channel;
     int own = c->schedule->rows[job->piece.row], granules = lucid_tile_granules(a, own);
     int64_t first = lucid_tile_first(a, own) / LUCID_GRANULE;
@@ -256,7 +244,7 @@ static void run_solve(const lucid_attention *a, lucid_worker *w, const assignmen
     }
 }
 
-static void attend_head(const lucid_attention *a, lucid_worker *w, const assignment *job, int sequence, int head,
+static void attend_head(const lucid_attention *a, lucid_worker *w, const lucid_assignment *job, int sequence, int head,
                         int64_t n_keys) {
     const lucid_channel *c = job->channel;
     const lucid_kernels *k = a->kernels;
@@ -283,28 +271,32 @@ static void attend_head(const lucid_attention *a, lucid_worker *w, const assignm
     }
 }
 
-static void run_attend(const lucid_attention *a, lucid_worker *w, const assignment *job) {
+static void run_attend(const lucid_attention *a, lucid_worker *w, const lucid_assignment *job) {
     for (int s = 0; s < job->channel->n_sequences; s++) {
         int64_t n = list_keys(a, w, &job->piece, s);
         for (int head = 0; head < a->group; head++) attend_head(a, w, job, s, head, n);
     }
 }
 
-static void run_piece(engine *e, int thread, const assignment *job) {
+static void run_forward(const lucid_attention *a, lucid_worker *w, const lucid_assignment *job) {
+    switch (job->piece.kind) {
+    case LUCID_PIECE_UPDATE:
+        run_update(a, w, job);
+        break;
+    case LUCID_PIECE_SOLVE:
+        run_solve(a, w, job);
+        break;
+    case LUCID_PIECE_ATTEND:
+        run_attend(a, w, job);
+        break;
+    }
+}
+
+static void run_piece(engine *e, int thread, const lucid_assignment *job) {
     static const lucid_phase phases[] = {LUCID_PHASE_UPDATE, LUCID_PHASE_SOLVE, LUCID_PHASE_ATTEND};
     lucid_worker *w = &e->a->workers[thread];
     double begin = lucid_clock();
-    switch (job->piece.kind) {
-    case LUCID_PIECE_UPDATE:
-        run_update(e->a, w, job);
-        break;
-    case LUCID_PIECE_SOLVE:
-        run_solve(e->a, w, job);
-        break;
-    case LUCID_PIECE_ATTEND:
-        run_attend(e->a, w, job);
-        break;
-    }
+    job->channel->run(e->a, w, job);
     record_event(e, thread,
                  (lucid_event){.begin = begin,
                                .end = lucid_clock(),
@@ -318,11 +310,11 @@ static void run_piece(engine *e, int thread, const assignment *job) {
 /* --- the loop --- */
 
 /* Takes a piece and notes where its key tiles lie, while the schedule cannot change. */
-static bool take(engine *e, int thread, assignment *job) {
+static bool take(engine *e, int thread, lucid_assignment *job) {
     lucid_worker *w = &e->a->workers[thread];
     for (int queue = LUCID_QUEUE_CHAIN; queue <= LUCID_QUEUE_BULK; queue++)
-        for (int i = 0; i < e->a->plan.channels; i++) {
-            lucid_channel *c = &e->a->channels[i];
+        for (int i = 0; i < e->n_channels; i++) {
+            lucid_channel *c = &e->channels[i];
             if (!lucid_schedule_next(c->schedule, (lucid_queue)queue, &job->piece)) continue;
             job->channel = c;
             job->channel_index = i;
@@ -334,17 +326,19 @@ static bool take(engine *e, int thread, assignment *job) {
     return false;
 }
 
-static void finish_piece(engine *e, const assignment *job) {
+static void finish_piece(engine *e, const lucid_assignment *job) {
     const lucid_piece *p = &job->piece;
     lucid_schedule_done(job->channel->schedule, p);
-    double share = (p->last - p->first) - (p->last > job->channel->schedule->rows[p->row] ? 0.5 : 0);
-    e->work_done += share * job->channel->n_sequences * (p->kind == LUCID_PIECE_ATTEND ? e->a->group : 1);
+    const lucid_channel *c = job->channel;
+    int own = c->schedule->rows[p->row];
+    double share = (p->last - p->first) - (p->first <= own && own < p->last ? 0.5 : 0);
+    e->work_done += share * c->n_sequences * (p->kind == LUCID_PIECE_ATTEND ? c->attend_cost : c->update_cost);
     e->last_progress = lucid_clock();
 }
 
 static bool all_finished(const engine *e) {
-    for (int i = 0; i < e->a->plan.channels; i++)
-        if (!lucid_schedule_finished(e->a->channels[i].schedule)) return false;
+    for (int i = 0; i < e->n_channels; i++)
+        if (!lucid_schedule_finished(e->channels[i].schedule)) return false;
     return true;
 }
 
@@ -377,7 +371,7 @@ static void wait_a_little(int idle_rounds) {
 }
 
 static void work(engine *e, int thread) {
-    assignment job;
+    lucid_assignment job;
     bool have = false;
     int idle_rounds = 0;
     double idle_since = 0;
@@ -427,22 +421,22 @@ static double work_left(int tile, int next) {
     return next > tile ? 0 : tile + 0.5 - next;
 }
 
-static void count_work(engine *e) {
-    const lucid_attention *a = e->a;
+/* The run's work in pairs of tiles of one head, and the flops that they stand for. */
+static double count_work(lucid_attention *a) {
     bool solve = a->problem.attention == LUCID_ATTENTION_LUCID;
-    double pairs = 0;
-    e->work_total = 0;
+    double pairs = 0, work = 0;
     for (int row = a->first_row; row < a->n_rows; row++) {
         int tile = a->channels[0].schedule->rows[row];
         lucid_cursor start = a->cursors[tile];
         int64_t first = lucid_tile_first(a, tile);
         double left = a->group * work_left(tile, start.attend_next);
         if (solve) left += work_left(tile, start.update_next);
-        e->work_total += left * a->problem.batch * a->problem.n_kv_heads;
+        work += left * a->problem.batch * a->problem.n_kv_heads;
         pairs += lucid_pairs(first + lucid_tile_cached(a, tile), first + lucid_tile_tokens(a, tile)) * left /
                  ((a->group + solve) * (tile + 0.5));
     }
-    e->a->result.flops = a->plan.flops_total * pairs / lucid_pairs(a->problem.n_cached, a->problem.seqlen);
+    a->result.flops = a->plan.flops_total * pairs / lucid_pairs(a->problem.n_cached, a->problem.seqlen);
+    return work;
 }
 
 static void collect_result(engine *e) {
@@ -456,11 +450,11 @@ static void collect_result(engine *e) {
 
 static lucid_status run_threads(engine *e) {
     lucid_attention *a = e->a;
-    for (int i = 0; i < a->plan.channels; i++) lucid_schedule_start(a->channels[i].schedule, a->cursors);
     for (int t = 0; t < a->threads; t++) memset(a->workers[t].phase, 0, sizeof a->workers[t].phase);
-    count_work(e);
     a->result.bytes_sent = 0;
     a->result.messages_sent = 0;
+    a->running = e->channels;
+    a->n_running = e->n_channels;
     e->start = e->last_progress = e->last_report = lucid_clock();
     omp_init_lock(&e->lock);
     lucid_comm_describe(a->comm, describe, e);
@@ -473,11 +467,10 @@ static lucid_status run_threads(engine *e) {
     return e->status;
 }
 
-lucid_status lucid_attention_run(lucid_attention *a) {
-    int channels = a->plan.channels;
-    engine e = {.a = a};
-    e.pending = calloc((size_t)channels * REQUESTS_PER_CHANNEL, sizeof *e.pending);
-    e.n_pending = calloc((size_t)channels, sizeof *e.n_pending);
+lucid_status lucid_engine_run(lucid_attention *a, lucid_channel *channels, int n_channels, double work_total) {
+    engine e = {.a = a, .channels = channels, .n_channels = n_channels, .work_total = work_total};
+    e.pending = calloc((size_t)n_channels * REQUESTS_PER_CHANNEL, sizeof *e.pending);
+    e.n_pending = calloc((size_t)n_channels, sizeof *e.n_pending);
     lucid_status status =
         !e.pending || !e.n_pending ? lucid_fail(LUCID_ERR_MEMORY, "no memory for requests") : LUCID_OK;
     status = lucid_comm_agree(a->comm, status);
@@ -485,6 +478,18 @@ lucid_status lucid_attention_run(lucid_attention *a) {
     if (!status) status = collect_events(a);
     free(e.pending);
     free(e.n_pending);
+    return status;
+}
+
+lucid_status lucid_attention_run(lucid_attention *a) {
+    for (int i = 0; i < a->plan.channels; i++) {
+        lucid_channel *c = &a->channels[i];
+        c->run = run_forward;
+        c->update_cost = 1;
+        c->attend_cost = a->group;
+        lucid_schedule_start(c->schedule, a->cursors);
+    }
+    lucid_status status = lucid_engine_run(a, a->channels, a->plan.channels, count_work(a));
     a->ran = !status;
     return status;
 }

@@ -13,6 +13,7 @@ static int n_runs(const lucid_layout *layout) {
 
 /* Run r holds the tiles from floor(r T / R) to floor((r + 1) T / R) - 1; this inverts that. */
 static int run_of(const lucid_layout *layout, int tile) {
+    if (layout->reversed) tile = layout->n_tiles - 1 - tile;
     return (int)((((int64_t)tile + 1) * n_runs(layout) - 1) / layout->n_tiles);
 }
 
@@ -26,7 +27,8 @@ int lucid_layout_owner(const lucid_layout *layout, int tile) {
 }
 
 int lucid_layout_direction(const lucid_layout *layout, int tile) {
-    return layout->kind == LUCID_LAYOUT_ZIGZAG && run_of(layout, tile) >= layout->world_size ? -1 : 1;
+    bool downwards = layout->kind == LUCID_LAYOUT_ZIGZAG && run_of(layout, tile) >= layout->world_size;
+    return downwards != layout->reversed ? -1 : 1;
 }
 
 int lucid_layout_hops(const lucid_layout *layout, int tile, int rank) {
@@ -48,7 +50,8 @@ int lucid_layout_last(const lucid_layout *layout, int rank) {
         break;
     }
     /* An empty run ends on somebody else's tile: then the rank's last tile, if any, is in its first run. */
-    if (tile >= 0 && rank < n_tiles && lucid_layout_owner(layout, (int)tile) == rank) return (int)tile;
+    if (!layout->reversed && tile >= 0 && rank < n_tiles && lucid_layout_owner(layout, (int)tile) == rank)
+        return (int)tile;
     for (tile = n_tiles - 1; tile >= 0 && lucid_layout_owner(layout, (int)tile) != rank;) tile--;
     return (int)tile;
 }

@@ -4,6 +4,9 @@
  * finished tile travels round the ring of ranks from its owner towards the owner of the next run, so that whoever needs
  * it first has it after one hop: upwards in contiguous and cyclic layouts, upwards and then downwards in zigzag, whose
  * second half is dealt in reverse. It stops at the last rank that has a row after it.
+ *
+ * Reversed, tiles are numbered from the sequence's end: tile t is what tile n_tiles - 1 - t was, with its owner, and
+ * travels the other way. Back substitution, in which a tile needs those behind it, is forward substitution there.
  */
 #ifndef LUCID_RUNTIME_ATTENTION_LAYOUT_H
 #define LUCID_RUNTIME_ATTENTION_LAYOUT_H
@@ -14,6 +17,7 @@ typedef struct {
     lucid_layout_kind kind; /* not AUTO */
     int world_size;
     int n_tiles;
+    bool reversed;
 } lucid_layout;
 
 int lucid_layout_owner(const lucid_layout *layout, int tile);

@@ -132,7 +132,7 @@ typedef struct {
 /* Cyclic rows consume their tiles as they come. The others' last rows need every tile, long after it came: a window of
  * half of what comes in costs them a fifth of their efficiency. */
 static lucid_status demand_of(demand *d, const lucid_plan *plan, const lucid_problem *p, int world_size) {
-    lucid_layout layout = {plan->layout, world_size, (int)plan->n_tiles};
+    lucid_layout layout = {.kind = plan->layout, .world_size = world_size, .n_tiles = (int)plan->n_tiles};
     *d = (demand){.slot_bytes = tile_bytes(plan, p)};
     LUCID_TRY(most_of(&d->most, &layout, (int)(p->n_cached / plan->tile)));
     bool few = plan->layout == LUCID_LAYOUT_CYCLIC && d->most.incoming > CYCLIC_WINDOW;

@@ -53,6 +53,20 @@ static int first_row_after(const lucid_schedule *s, int tile) {
     return low;
 }
 
+/* Local rows first..last-1 apply the tile, their own apart. */
+typedef struct {
+    int first, last;
+} row_range;
+
+static row_range rows_in_need(const lucid_schedule *s, int tile) {
+    int after = first_row_after(s, tile);
+    return s->config.onward ? (row_range){0, after} : (row_range){after, s->n_rows};
+}
+
+static int attend_end(const lucid_schedule *s, int row) {
+    return s->config.onward ? s->n_tiles : s->rows[row] + 1;
+}
+
 static int next_incoming(const lucid_schedule *s, int position) {
     while (position < s->n_positions && !receives(s, position)) position++;
     return position;
@@ -79,9 +93,15 @@ static int range_end(const lucid_schedule *s, lucid_piece_kind kind, int first, 
     return last;
 }
 
+/* How far the row may go beside the one before it. */
+static int in_step(const lucid_schedule *s, const int *next, int row, int limit) {
+    return s->config.in_step && row > 0 && next[row - 1] < limit ? next[row - 1] : limit;
+}
+
 /* Takes key tiles [update_next, limit) for the row, as far as they are here. */
 static bool take_update(lucid_schedule *s, int row, int limit, lucid_piece *piece) {
     if (s->update_until[row] || row_solved(s, row)) return false;
+    limit = in_step(s, s->update_next, row, limit);
     int first = s->update_next[row], last = range_end(s, LUCID_PIECE_UPDATE, first, limit);
     if (last == first) return false;
     s->update_until[row] = last;
@@ -91,6 +111,8 @@ static bool take_update(lucid_schedule *s, int row, int limit, lucid_piece *piec
 
 static bool take_attend(lucid_schedule *s, int row, int limit, lucid_piece *piece) {
     if (s->attend_until[row]) return false;
+    if (s->config.after && !row_solved(s->config.after, row)) return false;
+    limit = in_step(s, s->attend_next, row, limit);
     int first = s->attend_next[row], last = range_end(s, LUCID_PIECE_ATTEND, first, limit);
     if (last == first) return false;
     s->attend_until[row] = last;
@@ -116,12 +138,13 @@ static bool take_oldest(lucid_schedule *s, lucid_piece *piece) {
     if (!window_full(s)) return false;
     int slot = s->count->released % s->config.window, position = s->slot_position[slot];
     if (!(s->slot_flags[slot] & ARRIVED)) return false;
-    int tile = tile_at(s, position), first_row = first_row_after(s, tile);
+    int tile = tile_at(s, position);
+    row_range rows = rows_in_need(s, tile);
     if (serves_updates(s, position))
-        for (int row = first_row; row < s->n_rows; row++)
+        for (int row = rows.first; row < rows.last; row++)
             if (s->update_next[row] <= tile && take_update(s, row, tile + 1, piece)) return true;
     if (!serves_attends(s, position) || !attend_allowed(s)) return false;
-    for (int row = first_row; row < s->n_rows; row++)
+    for (int row = rows.first; row < rows.last; row++)
         if (s->attend_next[row] <= tile && take_attend(s, row, tile + 1, piece)) return true;
     return false;
 }
@@ -137,7 +160,7 @@ static bool next_bulk(lucid_schedule *s, lucid_piece *piece) {
         if (take_update(s, row, s->rows[row], piece)) return true;
     if (!attend_allowed(s)) return false;
     for (int row = s->count->finished_rows; row < s->n_rows; row++)
-        if (take_attend(s, row, s->rows[row] + 1, piece)) return true;
+        if (take_attend(s, row, attend_end(s, row), piece)) return true;
     return false;
 }
 
@@ -148,13 +171,15 @@ bool lucid_schedule_next(lucid_schedule *s, lucid_queue queue, lucid_piece *piec
 /* --- the window --- */
 
 static bool updates_done(const lucid_schedule *s, int tile) {
-    for (int row = first_row_after(s, tile); row < s->n_rows; row++)
+    row_range rows = rows_in_need(s, tile);
+    for (int row = rows.first; row < rows.last; row++)
         if (s->update_next[row] <= tile) return false;
     return true;
 }
 
 static bool attends_done(const lucid_schedule *s, int tile) {
-    for (int row = first_row_after(s, tile); row < s->n_rows; row++)
+    row_range rows = rows_in_need(s, tile);
+    for (int row = rows.first; row < rows.last; row++)
         if (s->attend_next[row] <= tile) return false;
     return true;
 }
@@ -181,7 +206,7 @@ static void release_oldest(lucid_schedule *s) {
 static void count_rows(lucid_schedule *s) {
     struct lucid_schedule_counters *n = s->count;
     while (n->solved_rows < s->n_rows && row_solved(s, n->solved_rows)) n->solved_rows++;
-    while (n->finished_rows < s->n_rows && s->attend_next[n->finished_rows] > s->rows[n->finished_rows])
+    while (n->finished_rows < s->n_rows && s->attend_next[n->finished_rows] >= attend_end(s, n->finished_rows))
         n->finished_rows++;
 }
 
@@ -276,7 +301,7 @@ bool lucid_cursor_legal(lucid_cursor c, int tile) {
            (c.attend_next <= tile || c.update_next > tile);
 }
 
-/* How many hops away the last rank is that has a row after the tile with a cursor not after it. */
+/* How many hops away the last rank is that has a row in need of the tile with a cursor not after it. */
 static int last_in_need(const lucid_schedule *s, int tile) {
     int world_size = s->config.layout.world_size;
     int owner = lucid_layout_owner(&s->config.layout, tile), hops = world_size - 1;
@@ -285,12 +310,14 @@ static int last_in_need(const lucid_schedule *s, int tile) {
     return hops;
 }
 
-/* Downwards over the tiles, least is each rank's least cursor over the rows that came by: those after the tile. */
+/* Downwards over the tiles (onward: upwards), least is each rank's least cursor over the rows that came by: those in
+ * need of the tile. */
 static void fill_reach(lucid_schedule *s, const lucid_cursor *cursors) {
     for (int round = 0; round < s->n_positions / s->n_tiles; round++) {
         int first = round * s->n_tiles;
         for (int rank = 0; rank < s->config.layout.world_size; rank++) s->least[rank] = s->n_tiles;
-        for (int tile = s->n_tiles - 1; tile >= 0; tile--) {
+        for (int n = 0; n < s->n_tiles; n++) {
+            int tile = s->config.onward ? n : s->n_tiles - 1 - n;
             s->reach[first + tile] = last_in_need(s, tile);
             lucid_cursor c = cursors ? cursors[tile] : (lucid_cursor){0, 0};
             int *least = &s->least[lucid_layout_owner(&s->config.layout, tile)];
@@ -308,7 +335,7 @@ void lucid_schedule_start(lucid_schedule *s, const lucid_cursor *cursors) {
     for (int row = 0; row < s->n_rows; row++) {
         int tile = s->rows[row];
         s->update_next[row] = !s->config.solve ? tile + 1 : cursors ? cursors[tile].update_next : 0;
-        s->attend_next[row] = cursors ? cursors[tile].attend_next : 0;
+        s->attend_next[row] = cursors ? cursors[tile].attend_next : s->config.onward ? tile : 0;
     }
     count_rows(s);
     s->count->next_incoming = next_incoming(s, 0);

@@ -23,6 +23,9 @@
  *   - a send waits for its receive: the receiver's slots all hold smaller positions;
  *   - an arrived tile waits for its rows to apply it: they lack a tile before it, as above. In the last of two rounds
  *     they also wait for the rank's solve, which lacks tiles of the first.
+ * Nor do the schedules of the backward pass: `onward`, what a row lacks is still a smaller position than the one that
+ * waits for it; `in_step`, the first row that lacks something waits for nobody; and `after`, one schedule waits for
+ * another that does not wait for it.
  *
  * Memory: O(n_tiles) integers. All mutable state is one block of integers, so that a state can be copied and compared.
  */
@@ -38,6 +41,13 @@ typedef struct {
     bool fused;    /* one round serves the solve and the softmax; else each has its own */
     int window;    /* incoming tiles held at once, at least 1 */
     int range_max; /* key tiles in one piece of work, at least 1 */
+
+    /* Of the backward pass. */
+    bool onward;  /* without `solve`: rows take their own tile and those after it, not those before it */
+    bool in_step; /* one rank: a row takes no tile that the row before it has not taken, so that a tile too is at work
+                     with one row at a time, in ascending order */
+    const struct lucid_schedule
+        *after; /* of the same layout: softmax work waits until the row is solved there; or NULL */
 } lucid_schedule_config;
 
 /* How far a row tile is. Legal: both in 0..tile + 1, and a finished row is solved. Without `solve`, update_next counts
@@ -65,7 +75,7 @@ typedef struct {
     int slot; /* window slot it is read from or written to, -1: the rank's own tile */
 } lucid_transfer;
 
-typedef struct {
+typedef struct lucid_schedule {
     lucid_schedule_config config;
     int n_tiles, n_rows, n_positions;
     int *rows;              /* (n_rows) tile of each local row tile, ascending */

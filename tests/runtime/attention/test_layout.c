@@ -104,7 +104,7 @@ static void check_balance(const lucid_layout *layout, const dealt *d) {
 }
 
 static void check_layout(lucid_layout_kind kind, int world_size, int n_tiles) {
-    lucid_layout layout = {kind, world_size, n_tiles};
+    lucid_layout layout = {.kind = kind, .world_size = world_size, .n_tiles = n_tiles};
     static dealt d;
     int last[MAX_WORLD];
     for (int rank = 0; rank < world_size; rank++) last[rank] = -1;

@@ -8,7 +8,7 @@ enum { ALL = 0, EIGHT = 8 };
 
 /* window: slots; 0: as many as there are tiles; negative: n_tiles / -window. */
 static double efficiency(lucid_layout_kind kind, bool fused, int world_size, int n_tiles, int window) {
-    simulation s = {.schedule = {.layout = {kind, world_size, n_tiles},
+    simulation s = {.schedule = {.layout = {.kind = kind, .world_size = world_size, .n_tiles = n_tiles},
                                  .solve = true,
                                  .fused = fused,
                                  .window = window > 0   ? window

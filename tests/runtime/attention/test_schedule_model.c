@@ -424,7 +424,9 @@ static size_t check_sweep(const sweep *w) {
             for (int world_size = 2; world_size <= w->max_ranks; world_size++)
                 for (int n_tiles = 1; n_tiles <= w->max_tiles; n_tiles++)
                     for (int window = 1; window <= w->max_window; window++) {
-                        model m = {.schedule = {.layout = {(lucid_layout_kind)kind, world_size, n_tiles},
+                        model m = {.schedule = {.layout = {.kind = (lucid_layout_kind)kind,
+                                                           .world_size = world_size,
+                                                           .n_tiles = n_tiles},
                                                 .solve = schemes[scheme].solve,
                                                 .fused = schemes[scheme].fused,
                                                 .window = window,

@@ -23,7 +23,7 @@ static void prove(lucid_layout_kind kind, int world_size, int n_tiles, int schem
     lucid_cursor cursors[4 * 64 + 3];
     uint64_t seed = jitter + (uint64_t)(world_size * 7 + window + kind);
     simulation s = {.cursors = random_cursors(cursors, n_tiles, seed),
-                    .schedule = {.layout = {kind, world_size, n_tiles},
+                    .schedule = {.layout = {.kind = kind, .world_size = world_size, .n_tiles = n_tiles},
                                  .solve = schemes[scheme].solve,
                                  .fused = schemes[scheme].fused,
                                  .window = window,
