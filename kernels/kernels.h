@@ -159,9 +159,9 @@ typedef struct {
 /* One instruction set's kernels. In the formulas i runs over the row granule, j over a key granule's 64 tokens, and
  *   P_ij = exp2(fma(dot_ij, rnorm_j, -sqrt(d) log2 e)),   dot_ij = sum_c (k_ic rnorm_i log2(e) / sqrt(d)) k_jc
  *   x_ij = sum_c (qt_ci scale) kt_cj - m_i,
- * the latter as two FMA chains, over c < d / 2 from -m_i and over the others from zero, then added: a chain's rounding
- * errors grow with its length, and here they are errors of an exponent. A product with values is one FMA chain over j =
- * 0..63 that starts at zero; its result is then added to the accumulator in memory, once per granule. */
+ * the latter as four FMA chains of (d + 3) / 4 terms that start at zero, added to -m_i one after the other: a chain's
+ * rounding errors grow with its length, and here they are errors of an exponent. A product with values is one FMA chain
+ * over j = 0..63 that starts at zero; its result is then added to the accumulator in memory, once per granule. */
 typedef struct lucid_kernels {
     const char *isa; /* "scalar", "avx2", "avx512" */
 
@@ -202,7 +202,8 @@ typedef struct lucid_kernels {
     /* attend, or with `diagonal` (n_keys = 1) attend_diag, of the first LUCID_EXACT_GRANULES row granules: the same in
      * fp64, rounded into the state after each granule. A row's error is measured against the rows of the whole
      * sequence; the first ones are several times longer than the rest and average over too few keys for their rounding
-     * errors to cancel, so that fp32 loses a digit on them. */
+     * errors to cancel, so that fp32 loses a digit on them. The diagonal, a row's last granule, leaves l = 1, so that o
+     * is rounded once. */
     void (*attend_exact)(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
                          double scale, lucid_shape shape, float *scratch);
 

@@ -16,17 +16,24 @@ typedef struct {
     float *p;           /* (rows, 64) */
 } softmax_panel;
 
+/* Four chains one after the other, summed in p. */
 INLINE void softmax_block(float *p, const int rows, const int cols, const float *panel, const float *m, const float *kt,
                           int d) {
     vec acc[PANEL_ROWS][2];
     UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int v = 0; v < cols; v++) acc[r][v] = vec_set1(-m[r]);
+        UNROLL for (int v = 0; v < cols; v++) vec_store(p + r * GRANULE + v * VEC, vec_set1(-m[r]));
     }
-    score_chain(acc, CONTINUE, rows, cols, panel, kt, d / 2);
-    UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int v = 0; v < cols; v++) vec_store(p + r * GRANULE + v * VEC, acc[r][v]);
+    const int length = (d + 3) / 4;
+    for (; d > length; d -= length, panel += length * VEC, kt += length * GRANULE) {
+        score_chain(acc, POSITIVE, rows, cols, panel, kt, length);
+        UNROLL for (int r = 0; r < rows; r++) {
+            UNROLL for (int v = 0; v < cols; v++) {
+                float *x = p + r * GRANULE + v * VEC;
+                vec_store(x, vec_add(vec_load(x), acc[r][v]));
+            }
+        }
     }
-    score_chain(acc, POSITIVE, rows, cols, panel + d / 2 * VEC, kt + d / 2 * GRANULE, d - d / 2);
+    score_chain(acc, POSITIVE, rows, cols, panel, kt, d);
     UNROLL for (int r = 0; r < rows; r++) {
         UNROLL for (int v = 0; v < cols; v++) {
             float *x = p + r * GRANULE + v * VEC;

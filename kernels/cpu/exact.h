@@ -76,8 +76,9 @@ static double exact_weights(double *p, const double *scores, float m, int n_seen
     return sum;
 }
 
-/* One row's weights and their sum into l; m rises first where the rule wants it. */
-static void exact_row(double *p, const double *scores, float *m, float *l, float *o, int n_seen, int w) {
+/* One row's weights and their sum into l; m rises first where the rule wants it. A row that ends here is divided by its
+ * sum: returns the factor of what o holds already. */
+static double exact_row(double *p, const double *scores, float *m, float *l, float *o, int n_seen, bool last, int w) {
     double sum = exact_weights(p, scores, *m, n_seen), largest = *m;
     if (!(sum <= (double)(1ull << LUCID_RESCALE_EXPONENT))) {
         for (int j = 0; j < n_seen; j++) largest = fmax(largest, scores[j]);
@@ -87,18 +88,23 @@ static void exact_row(double *p, const double *scores, float *m, float *l, float
         for (int c = 0; c < w; c++) o[c] = (float)(o[c] * factor);
         sum = exact_weights(p, scores, *m, n_seen);
     }
-    *l = (float)(*l + sum);
+    sum += *l;
+    *l = last ? 1 : (float)sum;
+    if (!last) return 1;
+    *m = (float)(*m + log2(sum));
+    for (int j = 0; j < n_seen; j++) p[j] /= sum;
+    return 1 / sum;
 }
 
-/* o (EXACT_ROWS, w) += p y */
-static void exact_values(float *o, const exact_scratch *s, int w) {
+/* o (EXACT_ROWS, w) = factor o + p y */
+static void exact_values(float *o, const double factor[EXACT_ROWS], const exact_scratch *s, int w) {
     for (int c = 0; c < w; c += 2 * VECD) {
         vecd acc[EXACT_ROWS][2];
         exact_chain(acc, s->p, GRANULE, 1, s->y + c, w, GRANULE);
         UNROLL for (int r = 0; r < EXACT_ROWS; r++) {
             float *x = o + r * w + c;
-            vecd_narrow(x, vecd_add(vecd_widen(x), acc[r][0]));
-            vecd_narrow(x + VECD, vecd_add(vecd_widen(x + VECD), acc[r][1]));
+            vecd_narrow(x, vecd_fma(vecd_widen(x), vecd_set1(factor[r]), acc[r][0]));
+            vecd_narrow(x + VECD, vecd_fma(vecd_widen(x + VECD), vecd_set1(factor[r]), acc[r][1]));
         }
     }
 }
@@ -108,11 +114,13 @@ static void exact_granule(const exact_scratch *s, float *state, const float *key
     widen_all(s->k, key, 1, (size_t)GRANULE * shape.head_dim);
     widen_all(s->y, key + lucid_record_values(shape), 1, (size_t)GRANULE * shape.value_ld);
     for (int i0 = 0; i0 < GRANULE; i0 += EXACT_ROWS) {
+        double factor[EXACT_ROWS];
         exact_scores(s, i0, shape.head_dim);
         for (int r = 0; r < EXACT_ROWS; r++)
-            exact_row(s->p + r * GRANULE, s->scores + r * GRANULE, m + i0 + r, l + i0 + r,
-                      o + (size_t)(i0 + r) * shape.value_ld, diagonal ? i0 + r + 1 : GRANULE, shape.value_ld);
-        exact_values(o + (size_t)i0 * shape.value_ld, s, shape.value_ld);
+            factor[r] = exact_row(s->p + r * GRANULE, s->scores + r * GRANULE, m + i0 + r, l + i0 + r,
+                                  o + (size_t)(i0 + r) * shape.value_ld, diagonal ? i0 + r + 1 : GRANULE, diagonal,
+                                  shape.value_ld);
+        exact_values(o + (size_t)i0 * shape.value_ld, factor, s, shape.value_ld);
     }
 }
 

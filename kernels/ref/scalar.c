@@ -175,10 +175,14 @@ static void attend_begin(float *state, const float *qt, const float *record, dou
 
 /* p_j = exp2(x_ij); returns their sum */
 static float softmax_row(float *p, float m, const float *qt, int i, const float *kt, float scale, int d, int n_keys) {
-    float sum = 0, second[GRANULE];
-    dots(p, -m, scale, qt, i, kt, 0, d / 2, n_keys);
-    dots(second, 0, scale, qt, i, kt, d / 2, d, n_keys);
-    for (int j = 0; j < n_keys; j++) sum += p[j] = exp2_of(p[j] + second[j]);
+    float sum = 0, part[GRANULE];
+    int length = (d + 3) / 4;
+    for (int j = 0; j < n_keys; j++) p[j] = -m;
+    for (int c = 0; c < d; c += length) {
+        dots(part, 0, scale, qt, i, kt, c, c + length < d ? c + length : d, n_keys);
+        for (int j = 0; j < n_keys; j++) p[j] += part[j];
+    }
+    for (int j = 0; j < n_keys; j++) sum += p[j] = exp2_of(p[j]);
     return sum;
 }
 
@@ -259,7 +263,7 @@ static double exact_weights(double *p, const double *score, float m, int n_keys)
 }
 
 static void exact_row(float *state, const float *qt, int i, const float *key, double scale, lucid_shape shape,
-                      int n_keys) {
+                      int n_keys, bool last) {
     double score[GRANULE], p[GRANULE], largest = -INFINITY;
     const float *y = key + lucid_record_values(shape);
     float *m = state + i, *l = state + GRANULE + i, *o = state + 2 * GRANULE + i * shape.value_ld;
@@ -273,19 +277,22 @@ static void exact_row(float *state, const float *qt, int i, const float *key, do
         for (int c = 0; c < shape.value_ld; c++) o[c] = (float)(o[c] * factor);
         sum = exact_weights(p, score, *m, n_keys);
     }
-    *l = (float)(*l + sum);
+    sum += *l;
     for (int c = 0; c < shape.value_ld; c++) {
         double weighted = o[c];
         for (int j = 0; j < n_keys; j++) weighted += p[j] * y[j * shape.value_ld + c];
-        o[c] = (float)weighted;
+        o[c] = (float)(last ? weighted / sum : weighted);
     }
+    if (last) *m = (float)(*m + log2(sum));
+    *l = last ? 1 : (float)sum;
 }
 
 static void attend_exact(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
                          double scale, lucid_shape shape, float *scratch) {
     (void)scratch;
     for (int64_t g = 0; g < n_keys; g++)
-        for (int i = 0; i < GRANULE; i++) exact_row(state, qt, i, keys[g], scale, shape, diagonal ? i + 1 : GRANULE);
+        for (int i = 0; i < GRANULE; i++)
+            exact_row(state, qt, i, keys[g], scale, shape, diagonal ? i + 1 : GRANULE, diagonal);
 }
 
 static void attend_finish(float *out, float *lse, const float *state, int n_rows, lucid_shape shape) {

@@ -11,16 +11,14 @@
 
 /* Bounds on row-wise errors; 0: not judged. */
 typedef struct {
-    double y, out, tail, lse, residual; /* tail: out from row 256 on */
+    double y, out, lse, residual;
 } tolerances;
 
-/* Errors of a row are divided by the root mean square over all rows, which averaging makes small: at N = 4096 the first
- * rows of out are 20 times as large and so is their rounding. Later rows are held to less. */
-#define OUT_OVER_ALL_ROWS 8e-6
-#define OUT_OF_THE_TAIL   3e-6 /* rows from 256 on; 2.2e-6 measured */
-static const tolerances normal = {.y = 1e-6, .out = OUT_OVER_ALL_ROWS, .tail = OUT_OF_THE_TAIL, .lse = 1e-6};
+/* Of eight seeds seven leave out below 1e-6; this one, 1.04e-6. */
+#define OUT_OF_RANDOM_KEYS 1.1e-6
+static const tolerances normal = {.y = 1e-6, .out = OUT_OF_RANDOM_KEYS, .lse = 1e-6};
 /* Rounding in P's exponent moves Y by what P's couplings amplify: 2e-5 at N = 8192, measured. */
-static const tolerances clustered = {.y = 5e-5, .out = 5e-5, .tail = 5e-5, .lse = 2e-6};
+static const tolerances clustered = {.y = 5e-5, .out = 5e-5, .lse = 2e-6};
 
 static lucid_comm *comm;
 
@@ -36,14 +34,12 @@ static void judge(const char *what, const attention_case *c, const attention_ans
     int dv = p->value_dim;
     double lse = 0, y = row_error(a->y, o->y, case_rows(c, LUCID_Y), p->seqlen, dv, 0);
     double out = row_error(a->out, o->out, case_rows(c, LUCID_OUT), p->seqlen, dv, 0);
-    double tail = row_error(a->out, o->out, case_rows(c, LUCID_OUT), p->seqlen, dv, 256);
     double residual = t->residual > 0 ? case_residual(c, a, o) : 0;
     for (size_t i = 0; i < case_rows(c, LUCID_LSE); i++)
         if (!(fabs(a->lse[i] - o->lse[i]) <= lse)) lse = isnan(a->lse[i]) ? INFINITY : fabs(a->lse[i] - o->lse[i]);
-    printf("%-36s y %.2g out %.2g tail %.2g lse %.2g residual %.2g\n", what, y, out, tail, lse, residual);
+    printf("%-36s y %.2g out %.2g lse %.2g residual %.2g\n", what, y, out, lse, residual);
     if (t->y > 0) CHECK_NEAR(y, 0, t->y, "%s: y", what);
     if (t->out > 0) CHECK_NEAR(out, 0, t->out, "%s: out", what);
-    if (t->tail > 0) CHECK_NEAR(tail, 0, t->tail, "%s: out from row 256 on", what);
     CHECK_NEAR(lse, 0, t->lse, "%s: lse", what);
     if (t->residual > 0) CHECK_NEAR(residual, 0, t->residual, "%s: residual", what);
 }
@@ -74,7 +70,7 @@ static void check_long(int64_t seqlen) {
     softmax.attention = LUCID_ATTENTION_SOFTMAX;
     /* Keys equal up to 1 %: P is all but full of ones, so Y itself is ill determined and its residual is judged. */
     const tolerances coincident = {.lse = 2e-6, .residual = 2e-4 * sqrt((double)seqlen / 8192)};
-    const tolerances plain = {.out = OUT_OVER_ALL_ROWS, .tail = OUT_OF_THE_TAIL, .lse = 1e-6};
+    const tolerances plain = {.out = OUT_OF_RANDOM_KEYS, .lse = 1e-6};
     check_case("normal", &(attention_case){.problem = p, .random = NORMAL}, &normal);
     check_case("clustered", &(attention_case){.problem = p, .random = CLUSTERED}, &clustered);
     check_case("coincident", &(attention_case){.problem = p, .random = COINCIDENT}, &coincident);
