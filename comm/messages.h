@@ -57,6 +57,12 @@ typedef struct {
     int out_dtype;        /* 0: as the input's, else lucid_dtype + 1 */
     int progress;         /* auto, always, never */
     bool verify, plan, certificate, quiet, decode;
+
+    /* language models */
+    char model[LUCID_MESSAGE_MAX_PATH], logits[LUCID_MESSAGE_MAX_PATH];
+    char allow_unused[4096]; /* comma separated */
+    int64_t max_context, prefill_chunk;
+    int cache_dtype; /* lucid_dtype */
 } lucid_job;
 
 /* lucid_event */

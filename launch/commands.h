@@ -9,5 +9,8 @@ lucid_status launch_verify(const launch_options *options, lucid_comm *comm);
 lucid_status launch_bench(const launch_options *options, lucid_comm *comm);
 lucid_status launch_info(const launch_options *options, lucid_comm *comm);
 lucid_status launch_make(const launch_options *options, lucid_comm *comm);
+lucid_status launch_generate(const launch_options *options, lucid_comm *comm);
+lucid_status launch_score(const launch_options *options, lucid_comm *comm);
+lucid_status launch_batch(const launch_options *options, lucid_comm *comm);
 
 #endif

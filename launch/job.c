@@ -28,6 +28,13 @@ int launch_processors_share(const lucid_comm *comm) {
     return share > 1 ? share : 1;
 }
 
+lucid_status launch_job_threads(int *threads, const launch_options *options, lucid_comm *comm) {
+    double least = launch_processors_share(comm);
+    LUCID_TRY(lucid_comm_allreduce(comm, &least, 1, LUCID_MIN));
+    *threads = options->threads ? (int)options->threads : (int)least;
+    return LUCID_OK;
+}
+
 /* The least of all ranks, so that every rank plans the same run. */
 static lucid_status agree_on_resources(launch_job *job) {
     lucid_memory memory = lucid_memory_read("");

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum { FLAG, TEXT, INTEGER, REAL, CHOICE, SET, NAME } option_kind; /* NAME: a choice kept as text */
+/* NAME: a choice kept as text. TEXTS: may be given several times. */
+typedef enum { FLAG, TEXT, INTEGER, REAL, CHOICE, SET, NAME, TEXTS } option_kind;
 
 enum {
     ATTEND = 1 << COMMAND_ATTEND,
@@ -17,15 +18,32 @@ enum {
     BENCH = 1 << COMMAND_BENCH,
     INFO = 1 << COMMAND_INFO,
     MAKE = 1 << COMMAND_MAKE,
+    GENERATE = 1 << COMMAND_GENERATE,
+    SCORE = 1 << COMMAND_SCORE,
+    BATCH = 1 << COMMAND_BATCH,
     RUNS = ATTEND | VERIFY | BENCH,
-    ALL = RUNS | INFO | MAKE,
+    MODELS = GENERATE | SCORE | BATCH,
+    ALL = RUNS | INFO | MAKE | MODELS,
 };
 
-typedef enum { INPUT, RANDOM, OUTPUT, MATHEMATICS, EXECUTION, REPORTING, MEASURING, N_SECTIONS } option_section;
+typedef enum {
+    INPUT,
+    RANDOM,
+    MODEL,
+    GENERATION,
+    OUTPUT,
+    MATHEMATICS,
+    EXECUTION,
+    REPORTING,
+    MEASURING,
+    N_SECTIONS
+} option_section;
 
 static const char *const section_names[N_SECTIONS] = {
     [INPUT] = "Input",
     [RANDOM] = "Random input (without --input), the same for any number of ranks",
+    [MODEL] = "Model and text",
+    [GENERATION] = "What is generated",
     [OUTPUT] = "Output",
     [MATHEMATICS] = "What is computed",
     [EXECUTION] = "How it is computed",
@@ -68,6 +86,39 @@ static const option table[] = {
     {"keys", RANDOM, RUNS | MAKE, CHOICE, FIELD(keys), NULL, "normal|clustered|coincident", "normal", 0, 0,
      "independent; around 16 centres; or nearly all the same"},
 
+    {"model", MODEL, MODELS, TEXT, FIELD(model), "DIR", NULL, NULL, 0, 0,
+     "Hugging Face folder: config.json, model.safetensors or its shards, tokenizer.json (none: a token is a byte)"},
+    {"prompt", MODEL, GENERATE, TEXT, FIELD(prompt), "TEXT", NULL, NULL, 0, 0, "what to go on from"},
+    {"prompt-file", MODEL, GENERATE, TEXT, FIELD(prompt_file), "FILE", NULL, NULL, 0, 0, "the same from a file"},
+    {"text", MODEL, SCORE, TEXT, FIELD(text), "FILE", NULL, NULL, 0, 0, "text to score"},
+    {"token-ids", MODEL, SCORE, TEXT, FIELD(token_ids), "FILE", NULL, NULL, 0, 0,
+     "ids to score, separated by white space; needs no tokenizer"},
+    {"requests", MODEL, BATCH, TEXT, FIELD(requests), "FILE", NULL, NULL, 0, 0,
+     "JSON lines as lm-evaluation-harness has them: request_type (loglikelihood, loglikelihood_rolling or "
+     "generate_until) and arguments"},
+    {"bos", MODEL, MODELS, CHOICE, FIELD(bos), NULL, "auto|yes|no", "auto", 0, 0,
+     "begin with the token for it; auto: as the tokenizer does"},
+    {"max-context", MODEL, MODELS, INTEGER, FIELD(max_context), "N", NULL, "0", 0, TOKENS_MAX,
+     "tokens that the text may reach, which RoPE's type dynamic depends on; 0: as many as it takes"},
+    {"allow-unused", MODEL, MODELS, TEXT, FIELD(allow_unused), "NAME,...", NULL, NULL, 0, 0,
+     "tensors of the model that may be left unused; * and ? are wildcards"},
+
+    {"max-new", GENERATION, GENERATE | BATCH, INTEGER, FIELD(max_new), "N", NULL, "256", 0, TOKENS_MAX,
+     "most tokens of an answer"},
+    {"temperature", GENERATION, GENERATE, REAL, FIELD(temperature), "X", NULL, "-1", -1, 1000,
+     "0: the likeliest token always; -1: as generation_config.json proposes"},
+    {"top-p", GENERATION, GENERATE, REAL, FIELD(top_p), "X", NULL, "-1", -1, 1,
+     "draw from the likeliest tokens that have this share; -1: as generation_config.json proposes"},
+    {"seed", GENERATION, GENERATE, INTEGER, FIELD(seed), "S", NULL, "0", 0, 9e18, "of the draws"},
+    {"stop", GENERATION, GENERATE, TEXTS, FIELD(stop), "TEXT", NULL, NULL, 0, 0,
+     "end before this text; may be given several times"},
+
+    {"output", OUTPUT, BATCH, TEXT, FIELD(output), "FILE", NULL, NULL, 0, 0,
+     "JSON lines: the requests with resps added; FILE.partial until it is complete, and gone on with from there"},
+    {"logits", OUTPUT, SCORE, TEXT, FIELD(logits), "FILE", NULL, NULL, 0, 0,
+     "safetensors file for logits (positions, vocabulary) in fp32"},
+    {"positions", OUTPUT, SCORE, TEXT, FIELD(positions), "A:B", NULL, NULL, 0, 0,
+     "whose logits: tokens A to B - 1; either may be left out"},
     {"output", OUTPUT, ATTEND, TEXT, FIELD(output), "FILE", NULL, NULL, 0, 0,
      "safetensors file for the results; written beside it and renamed when complete"},
     {"output", OUTPUT, MAKE, TEXT, FIELD(output), "FILE", NULL, NULL, 0, 0, "safetensors file to make"},
@@ -81,24 +132,27 @@ static const option table[] = {
      "of the scores; 0: 1/sqrt(head_dim)"},
     {"eps", MATHEMATICS, RUNS, REAL, FIELD(eps), "X", NULL, "1e-5", 1e-30, 1, "of the keys' RMSNorm"},
 
-    {"threads", EXECUTION, RUNS, INTEGER, FIELD(threads), "N", NULL, "0", 0, 4096,
+    {"threads", EXECUTION, RUNS | MODELS, INTEGER, FIELD(threads), "N", NULL, "0", 0, 4096,
      "of each rank; 0: its share of the host's cores"},
-    {"isa", EXECUTION, RUNS, NAME, FIELD(isa), NULL, "auto|scalar|avx2|avx512", "auto", 0, 0,
+    {"isa", EXECUTION, RUNS | MODELS, NAME, FIELD(isa), NULL, "auto|scalar|avx2|avx512", "auto", 0, 0,
      "kernel set; auto: the best that all ranks have"},
-    {"device", EXECUTION, RUNS, CHOICE, FIELD(device), NULL, "auto|cpu|cuda", "auto", 0, 0, "where kernels run"},
+    {"device", EXECUTION, RUNS | MODELS, CHOICE, FIELD(device), NULL, "auto|cpu|cuda", "auto", 0, 0,
+     "where kernels run"},
     {"comm", EXECUTION, ALL, NAME, FIELD(comm), NULL, "auto|self|mpi|nccl", "auto", 0, 0, "transport between ranks"},
     {"layout", EXECUTION, RUNS, CHOICE, FIELD(layout), NULL, "auto|contiguous|zigzag|cyclic", "auto", 0, 0,
      "which rank owns which tokens"},
-    {"schedule", EXECUTION, RUNS, CHOICE, FIELD(schedule), NULL, "auto|pipelined|fused", "auto", 0, 0,
+    {"schedule", EXECUTION, RUNS | MODELS, CHOICE, FIELD(schedule), NULL, "auto|pipelined|fused", "auto", 0, 0,
      "solve first and then attend, or both at once"},
-    {"tile", EXECUTION, RUNS, INTEGER, FIELD(tile), "N", NULL, "0", 0, 1 << 24,
+    {"tile", EXECUTION, RUNS | MODELS, INTEGER, FIELD(tile), "N", NULL, "0", 0, 1 << 24,
      "tokens of a unit of work, a multiple of 64; 0: chosen"},
-    {"memory-budget", EXECUTION, RUNS, INTEGER, FIELD(memory_budget), "SIZE", NULL, "0", 0, BYTES_MAX,
+    {"memory-budget", EXECUTION, RUNS | MODELS, INTEGER, FIELD(memory_budget), "SIZE", NULL, "0", 0, BYTES_MAX,
      "bytes a rank may use for other ranks' tiles; 0: from what is free"},
     {"channels", EXECUTION, RUNS, INTEGER, FIELD(channels), "N", NULL, "0", 0, 4096,
      "groups of heads that travel on their own; 0: chosen"},
     {"timeout", EXECUTION, ALL, REAL, FIELD(timeout), "SEC", NULL, "600", 0.001, 1e7,
      "a wait without progress that is an error"},
+    {"prefill-chunk", EXECUTION, MODELS, INTEGER, FIELD(prefill_chunk), "N", NULL, "0", 0, TOKENS_MAX,
+     "tokens of each rank that are read at once; 0: 16K"},
     {"plan", EXECUTION, ATTEND, FLAG, FIELD(plan), NULL, NULL, NULL, 0, 0,
      "print memory, messages, flops and expected time, and stop"},
 
@@ -111,12 +165,13 @@ static const option table[] = {
     {"baseline", MEASURING, BENCH, CHOICE, FIELD(baseline), NULL, "none|openblas", "none", 0, 0,
      "also time a blocked solve by OpenBLAS"},
 
-    {"report", REPORTING, RUNS, TEXT, FIELD(report), "FILE", NULL, NULL, 0, 0, "write the summary as JSON"},
+    {"report", REPORTING, RUNS | GENERATE | SCORE, TEXT, FIELD(report), "FILE", NULL, NULL, 0, 0,
+     "write the summary as JSON"},
     {"trace", REPORTING, ATTEND, TEXT, FIELD(trace), "FILE", NULL, NULL, 0, 0,
      "write Chrome trace events as JSON, one row a rank and thread"},
-    {"progress", REPORTING, RUNS, CHOICE, FIELD(progress), NULL, "auto|always|never", "auto", 0, 0,
+    {"progress", REPORTING, RUNS | MODELS, CHOICE, FIELD(progress), NULL, "auto|always|never", "auto", 0, 0,
      "progress line on stderr; auto: on a terminal, after two seconds"},
-    {"quiet", REPORTING, RUNS | MAKE, FLAG, FIELD(quiet), NULL, NULL, NULL, 0, 0, "no summary on stdout"},
+    {"quiet", REPORTING, RUNS | MAKE | MODELS, FLAG, FIELD(quiet), NULL, NULL, NULL, 0, 0, "no summary on stdout"},
     {"help", REPORTING, ALL, FLAG, FIELD(help), NULL, NULL, NULL, 0, 0, "print this and stop"},
     {"version", REPORTING, ALL, FLAG, FIELD(version), NULL, NULL, NULL, 0, 0, "print the version and stop"},
 };
@@ -131,6 +186,9 @@ static const struct {
     [COMMAND_BENCH] = {"bench", "measure solve and softmax pass against this machine's FMA peak"},
     [COMMAND_INFO] = {"info", "show the version, processor, kernel sets, transports and memory limits"},
     [COMMAND_MAKE] = {"make", "write a random input file"},
+    [COMMAND_GENERATE] = {"generate", "go on with a text by a language model"},
+    [COMMAND_SCORE] = {"score", "the loss of a language model on a text, and its logits"},
+    [COMMAND_BATCH] = {"batch", "answer requests of lm-evaluation-harness"},
 };
 
 const char *launch_command_name(launch_command command) {
@@ -213,6 +271,14 @@ static lucid_status parse_set(int *value, const option *o, const char *text) {
     return LUCID_OK;
 }
 
+static lucid_status add_text(launch_texts *texts, const option *o, const char *text) {
+    if (!*text) return lucid_fail(LUCID_ERR_USAGE, "--%s: empty value", o->name);
+    if (texts->n == LAUNCH_MAX_TEXTS)
+        return lucid_fail(LUCID_ERR_USAGE, "--%s: given more than %d times", o->name, LAUNCH_MAX_TEXTS);
+    texts->items[texts->n++] = text;
+    return LUCID_OK;
+}
+
 static lucid_status option_set(const option *o, launch_options *options, const char *text) {
     char what[OPTION_TEXT_MAX];
     switch (o->kind) {
@@ -236,6 +302,8 @@ static lucid_status option_set(const option *o, launch_options *options, const c
         return parse_choice(field(o, options), o, text);
     case SET:
         return parse_set(field(o, options), o, text);
+    case TEXTS:
+        return add_text(field(o, options), o, text);
     }
     return lucid_fail(LUCID_ERR_INTERNAL, "--%s: option of unknown kind", o->name);
 }
@@ -279,6 +347,8 @@ static const char *option_text(char *text, const option *o, launch_options *opti
         return choice_text(text, o->choices, *(int *)value);
     case SET:
         return set_text(text, o->choices, *(int *)value);
+    case TEXTS:
+        return ((launch_texts *)value)->n ? ((launch_texts *)value)->items[0] : NULL;
     }
     return NULL;
 }
@@ -335,6 +405,18 @@ static lucid_status parse_option(launch_options *options, unsigned char *given, 
     return option_set(o, options, value);
 }
 
+static lucid_status check_model_options(const launch_options *o) {
+    if (!o->model) return lucid_fail(LUCID_ERR_USAGE, "%s needs --model DIR", launch_command_name(o->command));
+    if (o->command == COMMAND_GENERATE && !o->prompt == !o->prompt_file)
+        return lucid_fail(LUCID_ERR_USAGE, "generate needs either --prompt TEXT or --prompt-file FILE");
+    if (o->command == COMMAND_SCORE && !o->text == !o->token_ids)
+        return lucid_fail(LUCID_ERR_USAGE, "score needs either --text FILE or --token-ids FILE");
+    if (o->positions && !o->logits) return lucid_fail(LUCID_ERR_USAGE, "--positions goes with --logits FILE");
+    if (o->command == COMMAND_BATCH && (!o->requests || !o->output))
+        return lucid_fail(LUCID_ERR_USAGE, "batch needs --requests FILE and --output FILE");
+    return LUCID_OK;
+}
+
 /* Options that contradict each other whatever the input holds. */
 static lucid_status check_combination(const launch_options *options, const unsigned char *given) {
     for (const option *o = table; o < table + N_OPTIONS; o++)
@@ -346,6 +428,7 @@ static lucid_status check_combination(const launch_options *options, const unsig
         return lucid_fail(LUCID_ERR_USAGE, "make needs --output FILE and --random N");
     if (options->attention == LUCID_ATTENTION_SOFTMAX && options->save & SAVE_Y && options->command == COMMAND_ATTEND)
         return lucid_fail(LUCID_ERR_USAGE, "--save: softmax attention has no y");
+    if (MODELS >> options->command & 1) LUCID_TRY(check_model_options(options));
     if (options->tile % 64)
         return lucid_fail(LUCID_ERR_USAGE, "--tile: %" PRId64 " is not a multiple of 64", options->tile);
     if (options->kv_heads && options->heads % options->kv_heads)

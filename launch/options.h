@@ -8,13 +8,32 @@
 
 #include <stdio.h>
 
-typedef enum { COMMAND_ATTEND, COMMAND_VERIFY, COMMAND_BENCH, COMMAND_INFO, COMMAND_MAKE, N_COMMANDS } launch_command;
+typedef enum {
+    COMMAND_ATTEND,
+    COMMAND_VERIFY,
+    COMMAND_BENCH,
+    COMMAND_INFO,
+    COMMAND_MAKE,
+    COMMAND_GENERATE,
+    COMMAND_SCORE,
+    COMMAND_BATCH,
+    N_COMMANDS
+} launch_command;
 
 typedef enum { PROGRESS_AUTO, PROGRESS_ALWAYS, PROGRESS_NEVER } launch_progress_mode;
 typedef enum { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA } launch_device;
 typedef enum { BASELINE_NONE, BASELINE_OPENBLAS } launch_baseline;
 typedef enum { OUT_DTYPE_AUTO, OUT_DTYPE_F32, OUT_DTYPE_BF16, OUT_DTYPE_F16 } launch_out_dtype; /* auto: as q */
+typedef enum { BOS_AUTO, BOS_YES, BOS_NO } launch_bos; /* auto: as the tokenizer does */
 enum { SAVE_OUT = 1, SAVE_Y = 2, SAVE_LSE = 4 };
+
+#define LAUNCH_MAX_TEXTS 16
+
+/* What an option that may be given several times was given. */
+typedef struct {
+    const char *items[LAUNCH_MAX_TEXTS]; /* (n) */
+    int n;
+} launch_texts;
 
 /* Integers are int64_t and choices int, so that the table can fill them; ranges are checked against the table. Strings
  * point into argv or into the table. */
@@ -31,6 +50,19 @@ typedef struct {
     int64_t random, heads, kv_heads, head_dim, value_dim, batch, seed;
     int64_t threads, tile, memory_budget, channels, repeat;
     double softmax_scale, eps, timeout;
+
+    /* Language models */
+    const char *model, *logits, *allow_unused;
+    int64_t max_context, prefill_chunk;
+    int cache_dtype; /* lucid_dtype */
+
+    /* The same; rank 0's alone, for the others do as it says */
+    const char *prompt, *prompt_file, *text, *token_ids, *positions, *requests;
+    launch_texts stop;
+    int64_t max_new;
+    double temperature, top_p; /* negative: as the model's generation_config.json proposes */
+    int bos;                   /* launch_bos */
+
     const char *job_id; /* ends temporary names: the same on all ranks; set when options are shared */
 } launch_options;
 

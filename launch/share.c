@@ -35,7 +35,10 @@ static lucid_status job_texts(lucid_job *job, const launch_options *o) {
     LUCID_TRY(copy_text(job->report, sizeof job->report, o->report));
     LUCID_TRY(copy_text(job->trace, sizeof job->trace, o->trace));
     LUCID_TRY(copy_text(job->cached, sizeof job->cached, o->cached));
-    return copy_text(job->lengths, sizeof job->lengths, o->lengths);
+    LUCID_TRY(copy_text(job->lengths, sizeof job->lengths, o->lengths));
+    LUCID_TRY(copy_text(job->model, sizeof job->model, o->model));
+    LUCID_TRY(copy_text(job->logits, sizeof job->logits, o->logits));
+    return copy_text(job->allow_unused, sizeof job->allow_unused, o->allow_unused);
 }
 
 /* The option table's ranges fit the message's types. */
@@ -70,6 +73,9 @@ static lucid_status job_from_options(lucid_job *job, const launch_options *o) {
         .plan = o->plan,
         .quiet = o->quiet,
         .decode = o->decode,
+        .max_context = o->max_context,
+        .prefill_chunk = o->prefill_chunk,
+        .cache_dtype = o->cache_dtype,
     };
     return job_texts(job, o);
 }
@@ -113,6 +119,12 @@ static void options_from_job(launch_options *options, const lucid_job *job) {
         .plan = job->plan,
         .quiet = job->quiet,
         .decode = job->decode,
+        .model = text_or_null(job->model),
+        .logits = text_or_null(job->logits),
+        .allow_unused = text_or_null(job->allow_unused),
+        .max_context = job->max_context,
+        .prefill_chunk = job->prefill_chunk,
+        .cache_dtype = job->cache_dtype,
         .job_id = job->job_id,
     };
 }
@@ -137,7 +149,8 @@ lucid_status launch_options_share(launch_options *options, lucid_job *job, lucid
     LUCID_TRY_GOTO(lucid_comm_agree(comm, status), free_bytes);
     LUCID_TRY_GOTO(lucid_comm_broadcast(comm, bytes, n_bytes, 0), free_bytes);
     status = lucid_comm_agree(comm, lucid_message_unpack_job(job, bytes, n_bytes));
-    if (!status) options_from_job(options, job);
+    if (!status && comm->rank) options_from_job(options, job);
+    options->job_id = job->job_id;
 free_bytes:
     free(bytes);
     return status;

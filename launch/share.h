@@ -5,8 +5,9 @@
 #include "comm/messages.h"
 #include "launch/options.h"
 
-/* Broadcasts rank 0's options as a Job message; options become what it says, and their texts point into job.
- * Collective; agreed. Errors: USAGE when a text is too long or no UTF-8. */
+/* Broadcasts rank 0's options as a Job message; the other ranks' become what it says, and their texts point into job.
+ * Some options are rank 0's alone, see options.h. Collective; agreed. Errors: USAGE when a text is too long or no
+ * UTF-8. */
 lucid_status launch_options_share(launch_options *options, lucid_job *job, lucid_comm *comm);
 
 #endif

@@ -22,6 +22,7 @@ struct lucid_context {
     float *logits; /* (LUCID_PANEL, vocab_size), from the first sink on */
     int32_t *ids;  /* (max_tokens) */
     int64_t n_tokens;
+    bool has_last, adrift;
     lucid_context_times times;
     struct {
         double done, now, total; /* flops: before the run under way, of it, of the whole append */
@@ -178,7 +179,9 @@ static lucid_status attend(step *s) {
     LUCID_TRY(lucid_comm_agree(c->comm, load_rows(s)));
     c->progress.now = attention_flops(&c->model->config, s->rows.first, s->rows.last);
     const double begin = lucid_clock();
-    LUCID_TRY(lucid_attention_run(s->attention));
+    const lucid_status status = lucid_attention_run(s->attention);
+    c->adrift = status != LUCID_OK;
+    LUCID_TRY(status);
     c->times.attention += lucid_clock() - begin;
     c->progress.done += c->progress.now;
     return lucid_attention_store(s->attention, LUCID_OUT, write_rows, s);
@@ -306,13 +309,28 @@ lucid_status lucid_context_append(lucid_context *c, const int32_t *ids, int64_t 
     memcpy(c->ids + c->n_tokens, ids, (size_t)n * sizeof *ids);
     c->progress.done = 0;
     c->progress.total = lucid_context_flops(c, n);
+    c->has_last = false;
     while (c->n_tokens < last) LUCID_TRY(read_chunk(c, last - c->n_tokens < chunk ? last : c->n_tokens + chunk, sink));
+    c->has_last = true;
     c->times.total += lucid_clock() - begin;
     return LUCID_OK;
 }
 
+lucid_status lucid_context_truncate(lucid_context *c, int64_t n) {
+    if (n < 0 || n > c->n_tokens)
+        return lucid_fail(LUCID_ERR_USAGE, "a text of %lld tokens cannot be cut to %lld", (long long)c->n_tokens,
+                          (long long)n);
+    c->has_last = c->has_last && n == c->n_tokens;
+    c->n_tokens = n;
+    return LUCID_OK;
+}
+
+bool lucid_context_adrift(const lucid_context *c) {
+    return c->adrift;
+}
+
 lucid_status lucid_context_next(float *logits, lucid_context *c) {
-    if (c->n_tokens == 0) return lucid_fail(LUCID_ERR_USAGE, "an empty text: nothing to go on from");
+    if (!c->has_last) return lucid_fail(LUCID_ERR_USAGE, "no token was read yet: nothing to go on from");
     lucid_forward_logits(logits, &c->forward, c->last, 1);
     return LUCID_OK;
 }

@@ -51,11 +51,18 @@ typedef struct {
 
 /* Appends ids (n), the same on every rank; sink may be NULL. Errors, agreed: USAGE when the text would grow beyond
  * max_tokens or n is not positive; INPUT when an id is not of the vocabulary, or a number in the model is not finite;
- * MEMORY; what the sink returns. After COMM, TIMEOUT and INTERNAL nothing can be agreed on any more: tidy up locally,
- * then lucid_comm_abort. Collective. */
+ * MEMORY; what the sink returns. Where lucid_context_adrift says so, nothing can be agreed on any more: tidy up
+ * locally, then lucid_comm_abort. Collective. */
 lucid_status lucid_context_append(lucid_context *context, const int32_t *ids, int64_t n, const lucid_logits_sink *sink);
 
-/* logits (vocab_size) of what follows the text, the same bits on every rank. Errors: USAGE while the text is empty.
+/* After a failed append: ranks may be waiting for each other. Local. */
+bool lucid_context_adrift(const lucid_context *context);
+
+/* Goes back to the first n tokens. Errors: USAGE when there are fewer. Local, and to be done on all ranks. */
+lucid_status lucid_context_truncate(lucid_context *context, int64_t n);
+
+/* logits (vocab_size) of what follows the text, the same bits on every rank. Errors: USAGE while there is none, or
+ * since the text was cut.
  * Local. */
 lucid_status lucid_context_next(float *logits, lucid_context *context);
 

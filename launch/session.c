@@ -1,0 +1,313 @@
+#include "launch/session.h"
+
+#include "launch/job.h"
+#include "runtime/model/sample.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define REDUCE_MAX (1 << 16) /* scores that are summed at once */
+
+struct launch_session {
+    const launch_options *options;
+    lucid_comm *comm;
+    int threads;
+    lucid_model *model;
+    lucid_context *context;
+    launch_vocabulary vocabulary; /* rank 0 */
+    launch_needs needs;
+    launch_progress progress;
+    lucid_safetensors_writer *logits_file;
+    float *next; /* (vocab_size) rank 0 */
+    bool over;   /* the others have left */
+};
+
+typedef enum { ORDER_READ, ORDER_TRUNCATE, ORDER_END } order_kind;
+
+/* What rank 0 sends before each step. */
+typedef struct {
+    int64_t kind;
+    int64_t n;                       /* ids that follow; tokens to keep */
+    int64_t first_target, n_targets; /* targets that follow the ids */
+} order;
+
+/* One step's scores on their way: each position's on the rank that holds it, zeros elsewhere. */
+typedef struct {
+    const launch_session *session;
+    int64_t first, n;
+    const int32_t *targets; /* (n) */
+    double *found;          /* (n, 2) loss, is_greedy */
+} scoring;
+
+/* --- a step, on every rank --- */
+
+static void score_row(const scoring *s, int64_t position, const float *logits) {
+    const int64_t i = position - s->first;
+    bool is_greedy = false;
+    if (i < 0 || i >= s->n) return;
+    s->found[2 * i] = lucid_token_loss(logits, s->session->model->config.vocab_size, s->targets[i], &is_greedy);
+    s->found[2 * i + 1] = is_greedy;
+}
+
+/* A lucid_logits_taker. */
+static lucid_status take_logits(void *context, int64_t position, int n_rows, const float *logits) {
+    const scoring *s = context;
+    const launch_session *session = s->session;
+    const launch_needs *needs = &session->needs;
+    const int64_t vocab = session->model->config.vocab_size;
+#pragma omp parallel for schedule(static) num_threads(session->threads)
+    for (int r = 0; r < n_rows; r++) score_row(s, position + r, logits + (int64_t)r * vocab);
+    if (!session->logits_file) return LUCID_OK;
+    const int64_t first = position > needs->first_logit ? position : needs->first_logit;
+    const int64_t end = position + n_rows < needs->end_logit ? position + n_rows : needs->end_logit;
+    if (first >= end) return LUCID_OK;
+    return lucid_safetensors_write(session->logits_file, "logits", (first - needs->first_logit) * vocab,
+                                   (end - first) * vocab, logits + (first - position) * vocab);
+}
+
+/* Positions whose logits this step needs: of targets, and for the file. */
+static lucid_logits_sink sink_of(scoring *s) {
+    const launch_needs *needs = &s->session->needs;
+    lucid_logits_sink sink = {.first = s->first, .last = s->first + s->n, .take = take_logits, .context = s};
+    if (needs->first_logit == needs->end_logit) return sink;
+    if (s->n == 0 || needs->first_logit < sink.first) sink.first = needs->first_logit;
+    if (s->n == 0 || needs->end_logit > sink.last) sink.last = needs->end_logit;
+    return sink;
+}
+
+/* Each number stands on one rank, so the sum is exact in any order. */
+static lucid_status gather_scores(launch_session *session, double *found, int64_t n) {
+    for (int64_t first = 0; first < n; first += REDUCE_MAX) {
+        const int64_t left = n - first;
+        const int count = (int)(left < REDUCE_MAX ? left : REDUCE_MAX);
+        LUCID_TRY(lucid_comm_allreduce(session->comm, found + first, count, LUCID_SUM));
+    }
+    return LUCID_OK;
+}
+
+/* A failure that the ranks could not agree on has left some of them waiting. */
+static lucid_status settle(launch_session *session, lucid_status status) {
+    if (!status || !lucid_context_adrift(session->context)) return status;
+    lucid_comm_abort(session->comm); /* comes back where there is no other rank to end */
+    exit(1);
+}
+
+static lucid_status read_step(launch_session *session, const order *o, const int32_t *ids, const int32_t *targets,
+                              double *found) {
+    scoring s = {.session = session, .first = o->first_target, .n = o->n_targets, .targets = targets, .found = found};
+    const lucid_logits_sink sink = sink_of(&s);
+    session->progress.flops = lucid_context_flops(session->context, o->n);
+    launch_progress_begin(&session->progress);
+    const lucid_status status =
+        lucid_context_append(session->context, ids, o->n, sink.first < sink.last ? &sink : NULL);
+    launch_progress_end(&session->progress);
+    LUCID_TRY(settle(session, status));
+    return gather_scores(session, found, 2 * o->n_targets);
+}
+
+/* --- orders --- */
+
+static lucid_status send_order(launch_session *session, const order *o) {
+    return lucid_comm_broadcast(session->comm, (void *)o, sizeof *o, 0);
+}
+
+/* Both lists in one message. */
+static lucid_status share_ids(launch_session *session, const order *o, int32_t *ids) {
+    return lucid_comm_broadcast(session->comm, ids, (size_t)(o->n + o->n_targets) * sizeof *ids, 0);
+}
+
+/* Room for a step's ids and targets, and for what is found. */
+static lucid_status step_room(launch_session *session, const order *o, int32_t **ids, double **found) {
+    *ids = malloc((size_t)(o->n + o->n_targets) * sizeof **ids);
+    *found = calloc((size_t)(2 * o->n_targets) + 1, sizeof **found);
+    lucid_status status = LUCID_OK;
+    if (!*ids || !*found) status = lucid_fail(LUCID_ERR_MEMORY, "no memory for %lld tokens", (long long)o->n);
+    return lucid_comm_agree(session->comm, status);
+}
+
+static lucid_status follow_read(launch_session *session, const order *o) {
+    int32_t *ids;
+    double *found;
+    lucid_status status = step_room(session, o, &ids, &found);
+    if (!status) status = share_ids(session, o, ids);
+    if (!status) status = read_step(session, o, ids, ids + o->n, found);
+    free(ids);
+    free(found);
+    return status;
+}
+
+static lucid_status follow(launch_session *session) {
+    for (;;) {
+        order o;
+        LUCID_TRY(lucid_comm_broadcast(session->comm, &o, sizeof o, 0));
+        if (o.kind == ORDER_END) return LUCID_OK;
+        if (o.kind == ORDER_READ)
+            LUCID_TRY(follow_read(session, &o));
+        else
+            LUCID_TRY(lucid_context_truncate(session->context, o.n));
+    }
+}
+
+lucid_status launch_session_read(launch_session *session, const int32_t *ids, int64_t n,
+                                 const launch_targets *targets) {
+    const order o = {.kind = ORDER_READ,
+                     .n = n,
+                     .first_target = targets ? targets->first : 0,
+                     .n_targets = targets ? targets->n : 0};
+    int32_t *both;
+    double *found;
+    LUCID_TRY(send_order(session, &o));
+    session->over = true; /* a failure from here on ends the others too */
+    lucid_status status = step_room(session, &o, &both, &found);
+    if (status) goto free_room;
+    memcpy(both, ids, (size_t)n * sizeof *ids);
+    if (o.n_targets) memcpy(both + n, targets->targets, (size_t)o.n_targets * sizeof *both);
+    LUCID_TRY_GOTO(share_ids(session, &o, both), free_room);
+    LUCID_TRY_GOTO(read_step(session, &o, both, both + n, found), free_room);
+    for (int64_t i = 0; i < o.n_targets; i++)
+        targets->scores[i] = (launch_token_score){.loss = found[2 * i], .is_greedy = found[2 * i + 1] != 0};
+    session->over = false;
+free_room:
+    free(both);
+    free(found);
+    return status;
+}
+
+lucid_status launch_session_truncate(launch_session *session, int64_t n) {
+    LUCID_TRY(send_order(session, &(order){.kind = ORDER_TRUNCATE, .n = n}));
+    return lucid_context_truncate(session->context, n);
+}
+
+lucid_status launch_session_next(const float **logits, launch_session *session) {
+    *logits = session->next;
+    return lucid_context_next(session->next, session->context);
+}
+
+/* --- opening --- */
+
+/* --allow-unused, cut at its commas. */
+static lucid_status open_model(launch_session *session) {
+    const char *names[LAUNCH_MAX_TEXTS];
+    lucid_model_options options = {.allow_unused = names};
+    char *list = strdup(session->options->allow_unused ? session->options->allow_unused : ""), *rest = list;
+    lucid_status status = list ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory");
+    for (char *name; !status && (name = strsep(&rest, ","));) {
+        if (!*name) continue;
+        if (options.n_allow_unused == LAUNCH_MAX_TEXTS)
+            status = lucid_fail(LUCID_ERR_USAGE, "--allow-unused: more than %d names", LAUNCH_MAX_TEXTS);
+        else
+            names[options.n_allow_unused++] = name;
+    }
+    status = lucid_comm_agree(session->comm, status);
+    if (!status) status = lucid_model_open(&session->model, session->comm, session->options->model, &options);
+    free(list);
+    return status;
+}
+
+static lucid_status open_context(launch_session *session) {
+    const launch_options *o = session->options;
+    const lucid_context_options options = {
+        .max_tokens = o->max_context ? o->max_context : session->needs.max_tokens,
+        .chunk = o->prefill_chunk,
+        .tile = o->tile,
+        .isa = o->isa,
+        .schedule = o->schedule,
+        .memory_budget = (size_t)o->memory_budget,
+        .threads = session->threads,
+        .timeout = o->timeout,
+        .progress = launch_progress_update,
+        .progress_context = &session->progress,
+    };
+    session->progress = launch_progress_make(o->progress, session->comm->rank, 1);
+    return lucid_context_create(&session->context, session->model, session->comm, &options);
+}
+
+static lucid_status plan_logits(launch_session *session) {
+    const launch_needs *needs = &session->needs;
+    const lucid_safetensors_tensor tensor = {
+        .name = "logits",
+        .dtype = "F32",
+        .n_dims = 2,
+        .shape = {needs->end_logit - needs->first_logit, session->model->config.vocab_size}};
+    return lucid_safetensors_plan(&session->logits_file, &(lucid_safetensors_spec){.path = session->options->logits,
+                                                                                   .job = session->options->job_id,
+                                                                                   .tensors = &tensor,
+                                                                                   .n_tensors = 1});
+}
+
+static lucid_status open_logits(launch_session *session) {
+    if (!session->options->logits) return LUCID_OK;
+    lucid_status status = plan_logits(session);
+    if (!status && session->comm->rank == 0) status = lucid_safetensors_create(session->logits_file, NULL);
+    LUCID_TRY(lucid_comm_agree(session->comm, status));
+    if (session->comm->rank) status = lucid_safetensors_join(session->logits_file);
+    return lucid_comm_agree(session->comm, status);
+}
+
+static lucid_status commit_logits(launch_session *session) {
+    if (!session->logits_file) return LUCID_OK;
+    LUCID_TRY(lucid_comm_agree(session->comm, lucid_safetensors_finish(session->logits_file)));
+    const lucid_status status = session->comm->rank ? LUCID_OK : lucid_safetensors_commit(session->logits_file);
+    return lucid_comm_agree(session->comm, status);
+}
+
+/* --- rank 0's command --- */
+
+static lucid_status prepare(launch_session *session, const launch_work *steps, void *work) {
+    const lucid_model_config *config = &session->model->config;
+    session->next = calloc((size_t)config->vocab_size, sizeof *session->next);
+    if (!session->next) return lucid_fail(LUCID_ERR_MEMORY, "no memory for %d logits", config->vocab_size);
+    LUCID_TRY(launch_vocabulary_open(&session->vocabulary, session->options, config));
+    LUCID_TRY(steps->prepare(work, session, &session->needs));
+    const int64_t max = session->options->max_context;
+    if (max && session->needs.max_tokens > max)
+        return lucid_fail(LUCID_ERR_USAGE, "--max-context: %lld tokens are fewer than the %lld that are asked for",
+                          (long long)max, (long long)session->needs.max_tokens);
+    return LUCID_OK;
+}
+
+static lucid_status drive(launch_session *session, const launch_work *steps, void *work) {
+    const lucid_status status = steps->run(work, session);
+    if (session->over) return status; /* all ranks know */
+    LUCID_TRY(send_order(session, &(order){.kind = ORDER_END}));
+    return status;
+}
+
+static lucid_status run(launch_session *session, const launch_work *steps, void *work) {
+    lucid_comm *comm = session->comm;
+    LUCID_TRY(launch_job_threads(&session->threads, session->options, comm));
+    LUCID_TRY(open_model(session));
+    LUCID_TRY(lucid_comm_agree(comm, comm->rank ? LUCID_OK : prepare(session, steps, work)));
+    LUCID_TRY(lucid_comm_broadcast(comm, &session->needs, sizeof session->needs, 0));
+    LUCID_TRY(open_context(session));
+    LUCID_TRY(open_logits(session));
+    LUCID_TRY(lucid_comm_agree(comm, comm->rank ? follow(session) : drive(session, steps, work)));
+    return commit_logits(session);
+}
+
+lucid_status launch_session_run(const launch_options *options, lucid_comm *comm, const launch_work *steps, void *work) {
+    launch_session session = {.options = options, .comm = comm};
+    const lucid_status status = run(&session, steps, work);
+    lucid_safetensors_destroy(session.logits_file);
+    lucid_context_destroy(session.context);
+    launch_vocabulary_close(&session.vocabulary);
+    lucid_model_close(session.model);
+    free(session.next);
+    return status;
+}
+
+lucid_comm *launch_session_comm(const launch_session *session) {
+    return session->comm;
+}
+
+const lucid_model *launch_session_model(const launch_session *session) {
+    return session->model;
+}
+
+const lucid_context *launch_session_context(const launch_session *session) {
+    return session->context;
+}
+
+const launch_vocabulary *launch_session_vocabulary(const launch_session *session) {
+    return &session->vocabulary;
+}

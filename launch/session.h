@@ -1,0 +1,62 @@
+/* A language model and one text, on all ranks, driven by rank 0.
+ *
+ * Rank 0 reads prompts, chooses tokens and writes answers; it tells the others each step in an order, and they follow
+ * until it ends the session. So a command is two functions of rank 0 alone, and nothing that it does between steps
+ * needs the other ranks' consent.
+ */
+#ifndef LUCID_LAUNCH_SESSION_H
+#define LUCID_LAUNCH_SESSION_H
+
+#include "launch/options.h"
+#include "launch/progress.h"
+#include "launch/vocabulary.h"
+#include "runtime/files/safetensors.h"
+#include "runtime/model/context.h"
+
+typedef struct launch_session launch_session;
+
+/* What a command needs of the session; rank 0 says it before the first token is read. */
+typedef struct {
+    int64_t max_tokens;             /* that the text may reach */
+    int64_t first_logit, end_logit; /* positions whose logits go to --logits */
+} launch_needs;
+
+/* Both are called on rank 0 alone; errors are agreed on. */
+typedef struct {
+    lucid_status (*prepare)(void *work, launch_session *session, launch_needs *needs);
+    lucid_status (*run)(void *work, launch_session *session);
+} launch_work;
+
+/* Opens the model of --model, and runs the command. Collective; agreed. */
+lucid_status launch_session_run(const launch_options *options, lucid_comm *comm, const launch_work *steps, void *work);
+
+/* What follows is for rank 0, inside of prepare and run. */
+
+/* How a token was foreseen by what stands before it. */
+typedef struct {
+    double loss;    /* nats */
+    bool is_greedy; /* it was the likeliest */
+} launch_token_score;
+
+/* Which tokens are scored: targets[i] (n) as what follows the text's position first + i. */
+typedef struct {
+    int64_t first, n;
+    const int32_t *targets;
+    launch_token_score *scores; /* (n) */
+} launch_targets;
+
+/* Appends ids (n) to the text; targets, within them, may be NULL. */
+lucid_status launch_session_read(launch_session *session, const int32_t *ids, int64_t n, const launch_targets *targets);
+
+/* logits (vocab_size) of what follows the text. Valid until the next call. */
+lucid_status launch_session_next(const float **logits, launch_session *session);
+
+/* Goes back to the first n tokens of the text. */
+lucid_status launch_session_truncate(launch_session *session, int64_t n);
+
+lucid_comm *launch_session_comm(const launch_session *session);
+const lucid_model *launch_session_model(const launch_session *session);
+const lucid_context *launch_session_context(const launch_session *session);
+const launch_vocabulary *launch_session_vocabulary(const launch_session *session);
+
+#endif
