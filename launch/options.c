@@ -151,6 +151,8 @@ static const option table[] = {
      "groups of heads that travel on their own; 0: chosen"},
     {"timeout", EXECUTION, ALL, REAL, FIELD(timeout), "SEC", NULL, "600", 0.001, 1e7,
      "a wait without progress that is an error"},
+    {"cache-dtype", EXECUTION, MODELS, CHOICE, FIELD(cache_dtype), NULL, "fp32|bf16", "fp32", 0, 0,
+     "of cached keys and values"},
     {"prefill-chunk", EXECUTION, MODELS, INTEGER, FIELD(prefill_chunk), "N", NULL, "0", 0, TOKENS_MAX,
      "tokens of each rank that are read at once; 0: 16K"},
     {"plan", EXECUTION, ATTEND, FLAG, FIELD(plan), NULL, NULL, NULL, 0, 0,

@@ -210,6 +210,7 @@ static lucid_status open_context(launch_session *session) {
         .max_tokens = o->max_context ? o->max_context : session->needs.max_tokens,
         .chunk = o->prefill_chunk,
         .tile = o->tile,
+        .cache_dtype = (lucid_dtype)o->cache_dtype,
         .isa = o->isa,
         .schedule = o->schedule,
         .memory_budget = (size_t)o->memory_budget,

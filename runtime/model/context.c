@@ -2,6 +2,7 @@
 #include "runtime/model/context.h"
 
 #include "runtime/attention/attention.h"
+#include "runtime/cache/cache.h"
 #include "runtime/model/forward.h"
 #include "runtime/model/rows.h"
 
@@ -9,14 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK    (INT64_C(16) << 10) /* tokens of a rank */
-#define TILE_MIN 64
-#define TILE_MAX 1024
+#define CHUNK (INT64_C(16) << 10) /* tokens of a rank */
 
 struct lucid_context {
     const lucid_model *model;
     lucid_comm *comm;
     lucid_context_options options;
+    lucid_cache *cache; /* of n_tokens or, after a truncation, up to 63 fewer */
+    lucid_decoder *decoder;
     lucid_forward forward;
     float *last;   /* (hidden_size) the last token's row after all layers */
     float *logits; /* (LUCID_PANEL, vocab_size), from the first sink on */
@@ -38,19 +39,13 @@ typedef struct {
 
 /* --- set-up --- */
 
-/* From the longest text alone, never from the number of ranks: decoding merges one partial result a tile. */
-static int64_t choose_tile(const lucid_context_options *o) {
-    if (o->tile) return o->tile;
-    const int64_t tile = (o->max_tokens / 128 + TILE_MIN - 1) / TILE_MIN * TILE_MIN;
-    return tile < TILE_MIN ? TILE_MIN : tile > TILE_MAX ? TILE_MAX : tile;
+static lucid_attention_kind attention_kind(const lucid_model_config *m) {
+    return m->attention == LUCID_MODEL_LUCID ? LUCID_ATTENTION_LUCID : LUCID_ATTENTION_SOFTMAX;
 }
 
 static lucid_status check_options(const lucid_context_options *o) {
     if (o->max_tokens < 1 || o->max_tokens > INT64_C(1) << 36)
         return lucid_fail(LUCID_ERR_USAGE, "a context of %lld tokens is outside 1..2^36", (long long)o->max_tokens);
-    if (o->tile < 0 || o->tile % LUCID_GRANULE)
-        return lucid_fail(LUCID_ERR_USAGE, "tile %lld is not a multiple of %d tokens", (long long)o->tile,
-                          LUCID_GRANULE);
     if (o->threads < 0 || o->chunk < 0)
         return lucid_fail(LUCID_ERR_USAGE, "threads %d and chunk %lld must not be negative", o->threads,
                           (long long)o->chunk);
@@ -70,8 +65,28 @@ static lucid_status prepare(lucid_context *c) {
     LUCID_TRY(check_options(&c->options));
     if (c->options.threads == 0) c->options.threads = 1;
     if (c->options.chunk == 0) c->options.chunk = CHUNK;
-    c->options.tile = choose_tile(&c->options);
     return allocate(c);
+}
+
+/* Collective. */
+static lucid_status create_cache(lucid_context *c) {
+    const lucid_model_config *m = &c->model->config;
+    const lucid_cache_config config = {
+        .attention = attention_kind(m),
+        .dtype = c->options.cache_dtype,
+        .n_layers = m->n_layers,
+        .n_kv_heads = m->n_kv_heads,
+        .head_dim = m->head_dim,
+        .value_dim = m->head_dim,
+        .eps = m->rms_norm_eps,
+        .max_tokens = c->options.max_tokens,
+        .tile = c->options.tile,
+        .threads = c->options.threads,
+    };
+    LUCID_TRY(lucid_cache_create(&c->cache, c->comm, &config));
+    c->options.tile = lucid_cache_configuration(c->cache)->tile;
+    return lucid_decoder_create(&c->decoder, c->cache,
+                                &(lucid_decode_options){.n_heads = m->n_heads, .isa = c->options.isa});
 }
 
 lucid_status lucid_context_create(lucid_context **context, const lucid_model *model, lucid_comm *comm,
@@ -83,6 +98,7 @@ lucid_status lucid_context_create(lucid_context **context, const lucid_model *mo
     c->comm = comm;
     c->options = *options;
     LUCID_TRY_GOTO(lucid_comm_agree(comm, prepare(c)), destroy);
+    LUCID_TRY_GOTO(create_cache(c), destroy);
     *context = c;
     return LUCID_OK;
 destroy:
@@ -92,6 +108,8 @@ destroy:
 
 void lucid_context_destroy(lucid_context *c) {
     if (!c) return;
+    lucid_decoder_destroy(c->decoder);
+    lucid_cache_destroy(c->cache);
     lucid_forward_destroy(&c->forward);
     free(c->last);
     free(c->logits);
@@ -168,15 +186,18 @@ static lucid_status write_rows(void *context, const float *rows, lucid_tensor te
     return LUCID_OK;
 }
 
-static lucid_status load_rows(step *s) {
+static lucid_status load_rows(step *s, int layer) {
     static const lucid_tensor tensors[] = {LUCID_Q, LUCID_K, LUCID_V};
+    float *records, *pending;
+    lucid_cache_open_layer(s->context->cache, layer, &records, &pending);
+    LUCID_TRY(lucid_attention_bind(s->attention, records, pending));
     for (int i = 0; i < 3; i++) LUCID_TRY(lucid_attention_load(s->attention, tensors[i], LUCID_F32, read_rows, s));
     return LUCID_OK;
 }
 
-static lucid_status attend(step *s) {
+static lucid_status attend(step *s, int layer) {
     lucid_context *c = s->context;
-    LUCID_TRY(lucid_comm_agree(c->comm, load_rows(s)));
+    LUCID_TRY(lucid_comm_agree(c->comm, load_rows(s, layer)));
     c->progress.now = attention_flops(&c->model->config, s->rows.first, s->rows.last);
     const double begin = lucid_clock();
     const lucid_status status = lucid_attention_run(s->attention);
@@ -184,6 +205,7 @@ static lucid_status attend(step *s) {
     LUCID_TRY(status);
     c->times.attention += lucid_clock() - begin;
     c->progress.done += c->progress.now;
+    lucid_cache_close_layer(c->cache, layer, s->rows.last - s->rows.first);
     return lucid_attention_store(s->attention, LUCID_OUT, write_rows, s);
 }
 
@@ -191,8 +213,10 @@ static lucid_status create_attention(step *s) {
     lucid_context *c = s->context;
     const lucid_model_config *m = &c->model->config;
     const lucid_problem problem = {
-        .attention = m->attention == LUCID_MODEL_LUCID ? LUCID_ATTENTION_LUCID : LUCID_ATTENTION_SOFTMAX,
+        .attention = attention_kind(m),
         .seqlen = s->rows.last,
+        .n_cached = s->rows.first,
+        .cache_dtype = c->options.cache_dtype,
         .batch = 1,
         .n_heads = m->n_heads,
         .n_kv_heads = m->n_kv_heads,
@@ -233,12 +257,19 @@ static lucid_status run_layers(step *s) {
     const lucid_model *model = c->model;
     for (int l = 0; l < model->config.n_layers; l++) {
         lucid_forward_project(&c->forward, &model->layers[l]);
-        LUCID_TRY(attend(s));
+        LUCID_TRY(attend(s, l));
         lucid_forward_finish(&c->forward, &model->layers[l]);
     }
     c->progress.done += 2.0 * (double)model->n_parameters * (double)(s->rows.last - s->rows.first);
+    LUCID_TRY(lucid_cache_append(c->cache, s->rows.last - s->rows.first));
     c->times.pack += lucid_attention_result(s->attention).pack;
     return LUCID_OK;
+}
+
+static lucid_status logits_room(lucid_context *c) {
+    const size_t n = LUCID_PANEL * (size_t)c->model->config.vocab_size;
+    if (!c->logits) c->logits = malloc(n * sizeof *c->logits);
+    return c->logits ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory for %zu logits", n);
 }
 
 /* Local. */
@@ -247,8 +278,7 @@ static lucid_status hand_out(step *s, const lucid_logits_sink *sink) {
     const size_t vocab = (size_t)c->model->config.vocab_size, hidden = (size_t)c->model->config.hidden_size;
     const int64_t from = sink->first > s->rows.first ? sink->first : s->rows.first;
     const int64_t to = sink->last < s->rows.last ? sink->last : s->rows.last;
-    if (!c->logits) c->logits = malloc(LUCID_PANEL * vocab * sizeof *c->logits);
-    if (!c->logits) return lucid_fail(LUCID_ERR_MEMORY, "no memory for %zu logits", LUCID_PANEL * vocab);
+    LUCID_TRY(logits_room(c));
     for (int64_t row = 0; row < s->rows.n_rows; row += LUCID_PANEL) {
         const int64_t panel = lucid_rows_token(&s->rows, row);
         const int64_t first = from > panel ? from : panel, end = panel + LUCID_PANEL, last = to < end ? to : end;
@@ -270,9 +300,9 @@ static lucid_status keep_last(step *s) {
     return lucid_comm_broadcast(c->comm, c->last, hidden * sizeof *c->last, owner);
 }
 
-static lucid_status read_chunk(lucid_context *c, int64_t last, const lucid_logits_sink *sink) {
-    step s = {.context = c,
-              .rows = lucid_rows_make(c->n_tokens, last, c->options.tile, c->comm->world_size, c->comm->rank)};
+/* Tokens first..last-1, behind what is cached. */
+static lucid_status read_chunk(lucid_context *c, int64_t first, int64_t last, const lucid_logits_sink *sink) {
+    step s = {.context = c, .rows = lucid_rows_make(first, last, c->options.tile, c->comm->world_size, c->comm->rank)};
     lucid_status status;
     LUCID_TRY(lucid_comm_agree(c->comm, lucid_forward_resize(&c->forward, s.rows.n_rows)));
     LUCID_TRY(create_attention(&s));
@@ -280,10 +310,44 @@ static lucid_status read_chunk(lucid_context *c, int64_t last, const lucid_logit
     LUCID_TRY_GOTO(run_layers(&s), destroy);
     LUCID_TRY_GOTO(keep_last(&s), destroy);
     status = lucid_comm_agree(c->comm, sink ? hand_out(&s, sink) : LUCID_OK);
-    if (!status) c->n_tokens = last;
 destroy:
     lucid_attention_destroy(s.attention);
     return status;
+}
+
+/* --- a single token: every rank computes all of it but the attention --- */
+
+static lucid_status decode_layers(lucid_context *c) {
+    lucid_forward *f = &c->forward;
+    for (int l = 0; l < c->model->config.n_layers; l++) {
+        lucid_forward_project(f, &c->model->layers[l]);
+        const double begin = lucid_clock();
+        const lucid_status status = lucid_decode(c->decoder, l, f->q, f->q, f->k, f->v);
+        c->adrift = status != LUCID_OK;
+        LUCID_TRY(status);
+        c->times.decode += lucid_clock() - begin;
+        lucid_forward_finish(f, &c->model->layers[l]);
+    }
+    return lucid_cache_append(c->cache, 1);
+}
+
+/* The token's owner hands its logits out. */
+static lucid_status hand_out_one(lucid_context *c, int64_t position, const lucid_logits_sink *sink) {
+    const lucid_rows rows =
+        lucid_rows_make(position, position + 1, c->options.tile, c->comm->world_size, c->comm->rank);
+    if (position < sink->first || position >= sink->last) return LUCID_OK;
+    if (lucid_rows_owner(&rows, position) != c->comm->rank) return LUCID_OK;
+    LUCID_TRY(logits_room(c));
+    lucid_forward_logits(c->logits, &c->forward, c->last, 1);
+    return sink->take(sink->context, position, 1, c->logits);
+}
+
+static lucid_status read_one(lucid_context *c, int64_t position, const lucid_logits_sink *sink) {
+    LUCID_TRY(lucid_comm_agree(c->comm, lucid_forward_resize(&c->forward, 1)));
+    lucid_forward_embed(&c->forward, 0, c->ids[position], position);
+    LUCID_TRY(decode_layers(c));
+    memcpy(c->last, c->forward.x, (size_t)c->model->config.hidden_size * sizeof *c->last);
+    return sink ? lucid_comm_agree(c->comm, hand_out_one(c, position, sink)) : LUCID_OK;
 }
 
 /* --- appending --- */
@@ -302,15 +366,31 @@ static lucid_status check_ids(const lucid_context *c, const int32_t *ids, int64_
     return LUCID_OK;
 }
 
+/* Tokens from the end of the cache to last. A truncation may have taken a few more than it was asked to: they are read
+ * again, and nobody wants their logits. */
+static lucid_status read_tokens(lucid_context *c, int64_t last, const lucid_logits_sink *sink) {
+    const int64_t chunk = c->options.chunk * c->comm->world_size;
+    int64_t first = lucid_cache_tokens(c->cache);
+    if (first && last - first == 1) return read_one(c, first, sink);
+    while (first < last) {
+        const int64_t end = last - first < chunk ? last : first + chunk;
+        LUCID_TRY(read_chunk(c, first, end, sink));
+        first = end;
+    }
+    return LUCID_OK;
+}
+
 lucid_status lucid_context_append(lucid_context *c, const int32_t *ids, int64_t n, const lucid_logits_sink *sink) {
     LUCID_TRY(check_ids(c, ids, n));
     const double begin = lucid_clock();
-    const int64_t last = c->n_tokens + n, chunk = c->options.chunk * c->comm->world_size;
+    lucid_logits_sink wanted = sink ? *sink : (lucid_logits_sink){0};
+    if (wanted.first < c->n_tokens) wanted.first = c->n_tokens;
     memcpy(c->ids + c->n_tokens, ids, (size_t)n * sizeof *ids);
     c->progress.done = 0;
     c->progress.total = lucid_context_flops(c, n);
     c->has_last = false;
-    while (c->n_tokens < last) LUCID_TRY(read_chunk(c, last - c->n_tokens < chunk ? last : c->n_tokens + chunk, sink));
+    LUCID_TRY(read_tokens(c, c->n_tokens + n, wanted.first < wanted.last ? &wanted : NULL));
+    c->n_tokens += n;
     c->has_last = true;
     c->times.total += lucid_clock() - begin;
     return LUCID_OK;
@@ -320,8 +400,10 @@ lucid_status lucid_context_truncate(lucid_context *c, int64_t n) {
     if (n < 0 || n > c->n_tokens)
         return lucid_fail(LUCID_ERR_USAGE, "a text of %lld tokens cannot be cut to %lld", (long long)c->n_tokens,
                           (long long)n);
-    c->has_last = c->has_last && n == c->n_tokens;
+    if (n == c->n_tokens) return LUCID_OK;
+    c->has_last = false;
     c->n_tokens = n;
+    lucid_cache_truncate(c->cache, n);
     return LUCID_OK;
 }
 

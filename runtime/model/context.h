@@ -19,9 +19,10 @@ typedef struct lucid_context lucid_context;
 
 /* Zero means default. The same on every rank. */
 typedef struct {
-    int64_t max_tokens; /* the longest that the text may become; no default */
-    int64_t chunk;      /* tokens of a rank that are read at once; 0: 16K. Changes memory, not bits. */
-    int64_t tile;       /* tokens, a multiple of 64; 0: from max_tokens alone */
+    int64_t max_tokens;      /* the longest that the text may become; no default */
+    int64_t chunk;           /* tokens of a rank that are read at once; 0: 16K. Changes memory, not bits. */
+    int64_t tile;            /* tokens, a multiple of 64; 0: lucid_cache_tile of max_tokens */
+    lucid_dtype cache_dtype; /* LUCID_F32 or LUCID_BF16 */
     const char *isa;
     lucid_schedule_kind schedule;
     size_t memory_budget; /* bytes a rank may use for remote tiles */
@@ -77,6 +78,7 @@ typedef struct {
     double total;     /* in lucid_context_append */
     double attention; /* of which in lucid_attention_run */
     double pack;      /* of which in lucid_attention_load and _store */
+    double decode;    /* of which in lucid_decode */
 } lucid_context_times;
 lucid_context_times lucid_context_elapsed(const lucid_context *context);
 
