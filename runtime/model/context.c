@@ -19,9 +19,10 @@ struct lucid_context {
     lucid_cache *cache; /* of n_tokens or, after a truncation, up to 63 fewer */
     lucid_decoder *decoder;
     lucid_forward forward;
-    float *last;   /* (hidden_size) the last token's row after all layers */
-    float *logits; /* (LUCID_PANEL, vocab_size), from the first sink on */
-    int32_t *ids;  /* (max_tokens) */
+    float *attended; /* (n_heads, head_dim) of a decoded token */
+    float *last;     /* (hidden_size) the last token's row after all layers */
+    float *logits;   /* (LUCID_PANEL, vocab_size), from the first sink on */
+    int32_t *ids;    /* (max_tokens) */
     int64_t n_tokens;
     bool has_last, adrift;
     lucid_context_times times;
@@ -52,11 +53,16 @@ static lucid_status check_options(const lucid_context_options *o) {
     return LUCID_OK;
 }
 
+static size_t attended_size(const lucid_context *c) {
+    return (size_t)c->model->config.n_heads * (size_t)c->model->config.head_dim;
+}
+
 static lucid_status allocate(lucid_context *c) {
     LUCID_TRY(lucid_forward_create(&c->forward, c->model, c->options.max_tokens, c->options.threads));
+    c->attended = calloc(attended_size(c), sizeof *c->attended);
     c->last = calloc((size_t)c->model->config.hidden_size, sizeof *c->last);
     c->ids = malloc((size_t)c->options.max_tokens * sizeof *c->ids);
-    if (!c->last || !c->ids)
+    if (!c->attended || !c->last || !c->ids)
         return lucid_fail(LUCID_ERR_MEMORY, "no memory for a context of %lld tokens", (long long)c->options.max_tokens);
     return LUCID_OK;
 }
@@ -111,6 +117,7 @@ void lucid_context_destroy(lucid_context *c) {
     lucid_decoder_destroy(c->decoder);
     lucid_cache_destroy(c->cache);
     lucid_forward_destroy(&c->forward);
+    free(c->attended);
     free(c->last);
     free(c->logits);
     free(c->ids);
@@ -322,10 +329,11 @@ static lucid_status decode_layers(lucid_context *c) {
     for (int l = 0; l < c->model->config.n_layers; l++) {
         lucid_forward_project(f, &c->model->layers[l]);
         const double begin = lucid_clock();
-        const lucid_status status = lucid_decode(c->decoder, l, f->q, f->q, f->k, f->v);
+        const lucid_status status = lucid_decode(c->decoder, l, c->attended, f->q, f->k, f->v);
         c->adrift = status != LUCID_OK;
         LUCID_TRY(status);
         c->times.decode += lucid_clock() - begin;
+        memcpy(f->q, c->attended, attended_size(c) * sizeof *f->q);
         lucid_forward_finish(f, &c->model->layers[l]);
     }
     return lucid_cache_append(c->cache, 1);
