@@ -44,13 +44,6 @@ typedef struct {
 
 /* --- filling --- */
 
-static lucid_status agree_threads(int *threads, const launch_options *options, lucid_comm *comm) {
-    double least = launch_processors_share(comm);
-    LUCID_TRY(lucid_comm_allreduce(comm, &least, 1, LUCID_MIN));
-    *threads = options->threads ? (int)options->threads : (int)least;
-    return LUCID_OK;
-}
-
 /* One record of up to 64 tokens. */
 static void fill_record(const decode_bench *b, float *record, int head, int64_t first, int n_tokens) {
     const lucid_problem *p = &b->source.problem;
@@ -311,7 +304,7 @@ static lucid_status bench_cache(json_t *rows, decode_bench *b) {
 lucid_status launch_bench_decode(json_t *rows, const launch_options *options, lucid_comm *comm, const int64_t *cached,
                                  int count) {
     decode_bench base = {.options = options, .comm = comm};
-    LUCID_TRY(agree_threads(&base.threads, options, comm));
+    LUCID_TRY(launch_job_threads(&base.threads, options, comm));
     LUCID_TRY(lucid_isa_agree(&base.kernels, comm, options->isa));
     if (comm->rank == 0 && !options->quiet) print_header(options, comm);
     for (int i = 0; i < count; i++)

@@ -19,7 +19,9 @@ double launch_clock(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-int launch_processors_share(const lucid_comm *comm) {
+/* This rank's share of the host's processors: no more than it is bound to, nor than an even split among the ranks here.
+ */
+static int share_of_processors(const lucid_comm *comm) {
     cpu_set_t bound;
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     int allowed = sched_getaffinity(0, sizeof bound, &bound) ? (int)online : CPU_COUNT(&bound);
@@ -29,7 +31,7 @@ int launch_processors_share(const lucid_comm *comm) {
 }
 
 lucid_status launch_job_threads(int *threads, const launch_options *options, lucid_comm *comm) {
-    double least = launch_processors_share(comm);
+    double least = share_of_processors(comm);
     LUCID_TRY(lucid_comm_allreduce(comm, &least, 1, LUCID_MIN));
     *threads = options->threads ? (int)options->threads : (int)least;
     return LUCID_OK;
@@ -41,7 +43,7 @@ static lucid_status agree_on_resources(launch_job *job) {
     size_t share = lucid_memory_share(&memory, job->comm->local_size);
     job->report.memory_share = share == LUCID_MEMORY_UNLIMITED ? 0 : share > 0 ? share : 1;
     double least[] = {share == LUCID_MEMORY_UNLIMITED ? INFINITY : (double)job->report.memory_share,
-                      launch_processors_share(job->comm), -(double)lucid_memory_peak()};
+                      share_of_processors(job->comm), -(double)lucid_memory_peak()};
     LUCID_TRY(lucid_comm_allreduce(job->comm, least, 3, LUCID_MIN));
     job->free_bytes = isinf(least[0]) ? 0 : (size_t)least[0];
     job->process_bytes = (size_t)-least[2];

@@ -47,9 +47,6 @@ size_t launch_job_planned_bytes(const launch_job *job);
 
 void launch_job_close(launch_job *job); /* Local; fine on a zeroed job */
 
-/* This rank's share of the host's processors: no more than it is bound to, nor than an even split among the ranks here.
- */
-int launch_processors_share(const lucid_comm *comm);
 /* --threads, or the least share of a host's processors that a rank has. Collective. */
 lucid_status launch_job_threads(int *threads, const launch_options *options, lucid_comm *comm);
 
