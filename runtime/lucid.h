@@ -53,6 +53,12 @@ typedef struct {
     /* Called by one thread a few times a second with the share of this rank's work that is done, 0..1. */
     void (*progress)(void *context, double share);
     void *progress_context;
+    /* Called by one thread every hook_interval seconds while run goes on and this rank has work or waits, holding no
+     * lock. Should it fail, this rank finishes the pieces of work under way and run returns that status, at once and
+     * with no word to other ranks; messages may still be under way to and from its memory, so end the process soon. */
+    lucid_status (*hook)(void *context);
+    void *hook_context;
+    double hook_interval; /* 0: 0.2 */
 } lucid_options;
 
 /* What a run will do: the choices made and what they cost. */

@@ -68,12 +68,19 @@ static lucid_status schedules_create(lucid_attention *a) {
     return LUCID_OK;
 }
 
-/* Cached tiles are solved, and nobody asks for their output. */
-static lucid_status cursors_create(lucid_attention *a) {
+void lucid_cursors_reset(lucid_attention *a) {
     int n_tiles = (int)a->plan.n_tiles, n_cached = (int)(a->problem.n_cached / a->plan.tile);
-    a->cursors = calloc((size_t)n_tiles, sizeof *a->cursors);
-    if (!a->cursors) return lucid_fail(LUCID_ERR_MEMORY, "no memory for the cursors of %d tiles", n_tiles);
-    for (int tile = 0; tile < n_cached; tile++) a->cursors[tile] = (lucid_cursor){tile + 1, tile + 1};
+    for (int channel = 0; channel < a->plan.channels; channel++)
+        for (int tile = 0; tile < n_tiles; tile++)
+            *lucid_start_cursor(a, channel, tile) =
+                tile < n_cached ? (lucid_cursor){tile + 1, tile + 1} : (lucid_cursor){0, 0};
+}
+
+static lucid_status cursors_create(lucid_attention *a) {
+    a->cursors = calloc((size_t)a->plan.channels * (size_t)a->plan.n_tiles, sizeof *a->cursors);
+    if (!a->cursors)
+        return lucid_fail(LUCID_ERR_MEMORY, "no memory for the cursors of %lld tiles", (long long)a->plan.n_tiles);
+    lucid_cursors_reset(a);
     return LUCID_OK;
 }
 
@@ -92,12 +99,14 @@ lucid_status lucid_attention_create(lucid_attention **attention, lucid_comm *com
     lucid_status status;
     lucid_attention *a = calloc(1, sizeof *a);
     if (!a) return lucid_fail(LUCID_ERR_MEMORY, "no memory");
+    omp_init_lock(&a->lock);
     a->comm = comm;
     a->problem = *problem;
     a->options = *options;
     if (!(a->problem.eps > 0)) a->problem.eps = 1e-5;
     if (a->problem.softmax_scale == 0) a->problem.softmax_scale = 1 / sqrt(problem->head_dim);
     if (!(a->options.timeout > 0)) a->options.timeout = 600;
+    if (!(a->options.hook_interval > 0)) a->options.hook_interval = 0.2;
     a->threads = options->threads ? options->threads : 1;
     status = lucid_comm_agree(comm, lucid_plan_make(&a->plan, &a->problem, options, comm->world_size, 0));
     if (status) goto free_attention;
@@ -131,6 +140,7 @@ void lucid_attention_destroy(lucid_attention *a) {
     free(a->cursors);
     free(a->events);
     lucid_samples_destroy(&a->samples);
+    omp_destroy_lock(&a->lock);
     free(a);
 }
 

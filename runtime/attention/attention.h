@@ -11,6 +11,8 @@
 
 #include "runtime/attention/schedule.h"
 
+#include <omp.h>
+
 /* Records of keys that one piece of work reads: they stay in the second-level cache while all its row granules pass. */
 #define LUCID_KEY_RANGE_BYTES ((size_t)640 << 10)
 
@@ -57,7 +59,8 @@ struct lucid_attention {
     lucid_channel *channels;      /* (plan.channels) */
     const lucid_channel *running; /* (n_running) what the engine works on */
     int n_running;
-    lucid_cursor *cursors; /* (n_tiles) where rows start */
+    lucid_cursor *cursors; /* (plan.channels, n_tiles) where rows start */
+    omp_lock_t lock;       /* schedules, requests and transport while a run goes on */
     bool bound;            /* channels[0].kv is the caller's */
     float *pending;        /* (sequences, 64, value_ld) the caller's, see lucid_attention_bind; NULL: none */
     lucid_worker *workers; /* (threads) */
@@ -112,6 +115,13 @@ static inline size_t lucid_query_index(const lucid_attention *a, const lucid_cha
 
 /* x (n) rounded to dtype, what is beyond its range to its largest; n a multiple of 64. tensors.c */
 void lucid_round(float *x, lucid_dtype dtype, size_t n);
+
+static inline lucid_cursor *lucid_start_cursor(const lucid_attention *a, int channel, int tile) {
+    return a->cursors + (size_t)channel * (size_t)a->plan.n_tiles + tile;
+}
+
+/* Where rows start without a snapshot: cached tiles are solved, and nobody asks for their output. attention.c */
+void lucid_cursors_reset(lucid_attention *a);
 
 /* engine.c */
 lucid_status lucid_workers_create(lucid_attention *a);

@@ -29,12 +29,11 @@ typedef struct {
     lucid_attention *a;
     lucid_channel *channels;
     int n_channels;
-    omp_lock_t lock;
     pending *pending;            /* (channels, REQUESTS_PER_CHANNEL) */
     int (*n_pending)[N_FLIGHTS]; /* (channels) requests in flight */
     lucid_status status;
     bool finished;
-    double start, last_progress, last_report;
+    double start, last_progress, last_report, last_hook;
     double work_done, work_total; /* in pairs of tiles */
 } engine;
 
@@ -362,6 +361,20 @@ static void report_progress(engine *e, int thread) {
     o->progress(o->progress_context, e->work_total > 0 ? e->work_done / e->work_total : 1);
 }
 
+static bool hook_due(const engine *e, int thread) {
+    const lucid_options *o = &e->a->options;
+    return o->hook && thread == 0 && lucid_clock() - e->last_hook >= o->hook_interval;
+}
+
+/* Between two pieces, so that the thread's own row is at rest, too. Other threads go on meanwhile. */
+static void call_hook(engine *e) {
+    omp_unset_lock(&e->a->lock);
+    lucid_status status = e->a->options.hook(e->a->options.hook_context);
+    omp_set_lock(&e->a->lock);
+    if (!e->status) e->status = status;
+    e->last_hook = lucid_clock();
+}
+
 /* Soon after work ran out a thread spins; later it leaves the core to others. */
 static void wait_a_little(int idle_rounds) {
     if (idle_rounds < 200)
@@ -376,9 +389,10 @@ static void work(engine *e, int thread) {
     int idle_rounds = 0;
     double idle_since = 0;
     for (;;) {
-        omp_set_lock(&e->lock);
+        omp_set_lock(&e->a->lock);
         if (have) finish_piece(e, &job);
         if (!e->status) e->status = progress(e, thread);
+        if (!e->status && hook_due(e, thread)) call_hook(e);
         have = !e->status && !e->finished && take(e, thread, &job);
         if (!have && !e->status) {
             e->finished = e->finished || all_finished(e);
@@ -386,7 +400,7 @@ static void work(engine *e, int thread) {
         }
         bool stop = e->status || e->finished;
         report_progress(e, thread);
-        omp_unset_lock(&e->lock);
+        omp_unset_lock(&e->a->lock);
         if (idle_rounds && (have || stop))
             record_event(e, thread,
                          (lucid_event){.begin = idle_since, .end = lucid_clock(), .phase = LUCID_PHASE_WAIT});
@@ -405,7 +419,7 @@ static void work(engine *e, int thread) {
 /* On the heart's thread. Whoever holds the lock may be waiting for a fault's end. */
 static void describe(void *context, FILE *stream, bool brief) {
     engine *e = context;
-    for (int tries = 0; !omp_test_lock(&e->lock); tries++) {
+    for (int tries = 0; !omp_test_lock(&e->a->lock); tries++) {
         if (tries == 300) {
             fprintf(stream, brief ? "moving tiles" : "  the engine's lock is not to be had\n");
             return;
@@ -413,7 +427,7 @@ static void describe(void *context, FILE *stream, bool brief) {
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
     lucid_attention_describe(e->a, stream, brief);
-    omp_unset_lock(&e->lock);
+    omp_unset_lock(&e->a->lock);
 }
 
 /* Pairs of tiles that a row has yet to go through, its own counting half. */
@@ -421,22 +435,26 @@ static double work_left(int tile, int next) {
     return next > tile ? 0 : tile + 0.5 - next;
 }
 
+/* Pairs of tiles that a row of a sequence goes through in this run. */
+static double row_work(const lucid_attention *a, int tile, lucid_cursor start) {
+    double solve = a->problem.attention == LUCID_ATTENTION_LUCID ? work_left(tile, start.update_next) : 0;
+    return solve + a->group * work_left(tile, start.attend_next);
+}
+
 /* The run's work in pairs of tiles of one head, and the flops that they stand for. */
 static double count_work(lucid_attention *a) {
-    bool solve = a->problem.attention == LUCID_ATTENTION_LUCID;
-    double pairs = 0, work = 0;
-    for (int row = a->first_row; row < a->n_rows; row++) {
-        int tile = a->channels[0].schedule->rows[row];
-        lucid_cursor start = a->cursors[tile];
-        int64_t first = lucid_tile_first(a, tile);
-        double left = a->group * work_left(tile, start.attend_next);
-        if (solve) left += work_left(tile, start.update_next);
-        work += left * a->problem.batch * a->problem.n_kv_heads;
-        pairs += lucid_pairs(first + lucid_tile_cached(a, tile), first + lucid_tile_tokens(a, tile)) * left /
-                 ((a->group + solve) * (tile + 0.5));
-    }
+    double pairs = 0, total = 0, n_sequences = (double)a->problem.batch * a->problem.n_kv_heads;
+    for (int i = 0; i < a->plan.channels; i++)
+        for (int row = a->first_row; row < a->n_rows; row++) {
+            int tile = a->channels[i].schedule->rows[row];
+            int64_t first = lucid_tile_first(a, tile);
+            double work = row_work(a, tile, *lucid_start_cursor(a, i, tile)) * a->channels[i].n_sequences;
+            double share = work / (row_work(a, tile, (lucid_cursor){0, 0}) * n_sequences);
+            total += work;
+            pairs += share * lucid_pairs(first + lucid_tile_cached(a, tile), first + lucid_tile_tokens(a, tile));
+        }
     a->result.flops = a->plan.flops_total * pairs / lucid_pairs(a->problem.n_cached, a->problem.seqlen);
-    return work;
+    return total;
 }
 
 static void collect_result(engine *e) {
@@ -455,13 +473,11 @@ static lucid_status run_threads(engine *e) {
     a->result.messages_sent = 0;
     a->running = e->channels;
     a->n_running = e->n_channels;
-    e->start = e->last_progress = e->last_report = lucid_clock();
-    omp_init_lock(&e->lock);
+    e->start = e->last_progress = e->last_report = e->last_hook = lucid_clock();
     lucid_comm_describe(a->comm, describe, e);
 #pragma omp parallel num_threads(a->threads)
     work(e, omp_get_thread_num());
     lucid_comm_describe(a->comm, NULL, NULL);
-    omp_destroy_lock(&e->lock);
     a->result.wall = lucid_clock() - e->start;
     collect_result(e);
     return e->status;
@@ -487,7 +503,7 @@ lucid_status lucid_attention_run(lucid_attention *a) {
         c->run = run_forward;
         c->update_cost = 1;
         c->attend_cost = a->group;
-        lucid_schedule_start(c->schedule, a->cursors);
+        lucid_schedule_start(c->schedule, lucid_start_cursor(a, i, 0));
     }
     lucid_status status = lucid_engine_run(a, a->channels, a->plan.channels, count_work(a));
     a->ran = !status;

@@ -98,9 +98,19 @@ static int in_step(const lucid_schedule *s, const int *next, int row, int limit)
     return s->config.in_step && row > 0 && next[row - 1] < limit ? next[row - 1] : limit;
 }
 
+bool lucid_schedule_pause(lucid_schedule *s, int row, lucid_cursor *cursor) {
+    s->paused[row] = 1;
+    *cursor = (lucid_cursor){s->update_next[row], s->attend_next[row]};
+    return !s->update_until[row] && !s->attend_until[row];
+}
+
+void lucid_schedule_unpause(lucid_schedule *s, int row) {
+    s->paused[row] = 0;
+}
+
 /* Takes key tiles [update_next, limit) for the row, as far as they are here. */
 static bool take_update(lucid_schedule *s, int row, int limit, lucid_piece *piece) {
-    if (s->update_until[row] || row_solved(s, row)) return false;
+    if (s->paused[row] || s->update_until[row] || row_solved(s, row)) return false;
     limit = in_step(s, s->update_next, row, limit);
     int first = s->update_next[row], last = range_end(s, LUCID_PIECE_UPDATE, first, limit);
     if (last == first) return false;
@@ -110,7 +120,7 @@ static bool take_update(lucid_schedule *s, int row, int limit, lucid_piece *piec
 }
 
 static bool take_attend(lucid_schedule *s, int row, int limit, lucid_piece *piece) {
-    if (s->attend_until[row]) return false;
+    if (s->paused[row] || s->attend_until[row]) return false;
     if (s->config.after && !row_solved(s->config.after, row)) return false;
     limit = in_step(s, s->attend_next, row, limit);
     int first = s->attend_next[row], last = range_end(s, LUCID_PIECE_ATTEND, first, limit);
@@ -123,7 +133,7 @@ static bool take_attend(lucid_schedule *s, int row, int limit, lucid_piece *piec
 /* Rows are solved in ascending order, so only the first unsolved row can be ready. */
 static bool take_solve(lucid_schedule *s, lucid_piece *piece) {
     int row = s->count->solved_rows;
-    if (row == s->n_rows || s->update_until[row] || s->update_next[row] != s->rows[row]) return false;
+    if (row == s->n_rows || s->paused[row] || s->update_until[row] || s->update_next[row] != s->rows[row]) return false;
     s->update_until[row] = s->rows[row] + 1;
     *piece = (lucid_piece){LUCID_PIECE_SOLVE, row, s->rows[row], s->rows[row] + 1};
     return true;
@@ -357,7 +367,7 @@ lucid_status lucid_schedule_create(lucid_schedule **schedule, const lucid_schedu
     s->n_tiles = n_tiles;
     s->n_rows = n_rows;
     s->n_positions = config->solve && !config->fused ? 2 * n_tiles : n_tiles;
-    s->n_state = 4 * n_rows + 2 * config->window + s->n_positions + (int)(sizeof *s->count / sizeof(int));
+    s->n_state = 5 * n_rows + 2 * config->window + s->n_positions + (int)(sizeof *s->count / sizeof(int));
     size_t n_tables = (size_t)n_rows + 2 * (size_t)n_tiles + (size_t)s->n_positions + (size_t)config->layout.world_size;
     int *tables = malloc(n_tables * sizeof(int) + (size_t)n_tiles);
     s->state = malloc((size_t)s->n_state * sizeof(int));
@@ -377,6 +387,7 @@ lucid_status lucid_schedule_create(lucid_schedule **schedule, const lucid_schedu
     s->attend_next = carve(&state, n_rows);
     s->update_until = carve(&state, n_rows);
     s->attend_until = carve(&state, n_rows);
+    s->paused = carve(&state, n_rows);
     s->slot_position = carve(&state, config->window);
     s->slot_flags = carve(&state, config->window);
     s->slot_of = carve(&state, s->n_positions);

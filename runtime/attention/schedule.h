@@ -89,6 +89,7 @@ typedef struct lucid_schedule {
     int n_state;
     int *update_next, *attend_next;   /* (n_rows) cursors */
     int *update_until, *attend_until; /* (n_rows) end of the range being worked on, 0: none */
+    int *paused;                      /* (n_rows) not to be worked on */
     int *slot_position;               /* (window) position held, -1: free */
     int *slot_flags;                  /* (window) */
     int *slot_of;                     /* (n_positions) slot where an arrived tile can be read, -1: not here */
@@ -115,6 +116,10 @@ bool lucid_cursor_legal(lucid_cursor cursor, int tile);
 /* The next piece of the queue; the row is then busy until done is called. False when there is nothing to do now. */
 bool lucid_schedule_next(lucid_schedule *schedule, lucid_queue queue, lucid_piece *piece);
 void lucid_schedule_done(lucid_schedule *schedule, const lucid_piece *piece);
+
+/* From now on no piece of the row is given out. True when none is under way: then the cursor tells where it stands. */
+bool lucid_schedule_pause(lucid_schedule *schedule, int row, lucid_cursor *cursor);
+void lucid_schedule_unpause(lucid_schedule *schedule, int row);
 
 /* The next incoming tile, if a slot is free for it: the caller posts a receive into the slot. */
 bool lucid_schedule_claim(lucid_schedule *schedule, lucid_transfer *transfer);

@@ -188,6 +188,7 @@ lucid_status lucid_attention_load(lucid_attention *a, lucid_tensor tensor, lucid
     double begin = lucid_clock(), read_seconds = 0;
     if (a->problem.n_cached && !a->bound) return lucid_fail(LUCID_ERR_INTERNAL, "load on top of no cache: bind one");
     if (tensor == LUCID_V) lucid_samples_reset(a);
+    lucid_cursors_reset(a);
 #pragma omp parallel num_threads(a->threads) reduction(+ : read_seconds)
     {
         staging buffers;

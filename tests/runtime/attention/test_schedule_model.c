@@ -28,7 +28,7 @@ typedef struct {
     lucid_schedule_config schedule;  /* rank is filled in */
     lucid_cursor cursors[MAX_TILES]; /* where rows start */
     int n_channels;
-    bool buffered, atomic, lazy;
+    bool buffered, atomic, lazy, holds;
     int limit, workers;
 } model;
 
@@ -46,6 +46,8 @@ typedef struct {
     signed char content[MAX_SLOTS]; /* position in each slot, -1: none */
     signed char
         applied[2][MAX_TILES]; /* [softmax] key tiles applied to each row so far, counted apart from the schedule */
+    signed char held;          /* the row that is held + 1, or 0 */
+    signed char n_holds;       /* so far */
     uint64_t hash;             /* of all this and the schedule's state */
 } node;
 
@@ -165,6 +167,7 @@ static bool begin_work(int rank, job *worker) {
             int applied = nodes[c][rank].applied[piece.kind == LUCID_PIECE_ATTEND][piece.row];
             if (applied != piece.first || piece.last <= piece.first)
                 violation("a gap in a row's order", rank, c, piece.first);
+            if (nodes[c][rank].held == piece.row + 1) violation("work on a row that is held", rank, c, piece.first);
             check_piece(rank, c, &piece);
             *worker = (job){true, c, piece};
             return true;
@@ -206,6 +209,27 @@ static bool deliver(int channel, int rank, int link) {
     if (!current.buffered) lucid_schedule_sent(schedules[channel][rank], &sent);
     settle(rank);
     settle(peer);
+    return true;
+}
+
+/* Somebody holds one of rank 0's rows, for a snapshot, and later lets it go; twice on each channel. */
+static bool hold_or_release(int channel, int row) {
+    lucid_schedule *s = schedules[channel][0];
+    node *at = &nodes[channel][0];
+    lucid_cursor cursor;
+    if (!current.holds || row >= s->n_rows) return false;
+    if (at->held == row + 1) {
+        lucid_schedule_unpause(s, row);
+        at->held = 0;
+        return true;
+    }
+    if (at->held || at->n_holds == 2) return false;
+    bool rests = lucid_schedule_pause(s, row, &cursor), busy = false;
+    for (int w = 0; w < current.workers; w++)
+        busy |= jobs[0][w].working && jobs[0][w].channel == channel && jobs[0][w].piece.row == row;
+    if (rests == busy) violation("a row that is worked on and said to rest, or neither", 0, channel, row);
+    at->held = (signed char)(row + 1);
+    at->n_holds++;
     return true;
 }
 
@@ -259,7 +283,8 @@ static uint64_t hash_node(int channel, int rank) {
     const node *at = &nodes[channel][rank];
     const lucid_schedule *s = schedules[channel][rank];
     uint64_t counts = 0;
-    memcpy(&counts, (const signed char[]){at->sends[0].n, at->sends[1].n, at->receives[0].n, at->receives[1].n}, 4);
+    memcpy(&counts,
+           (const signed char[]){at->sends[0].n, at->sends[1].n, at->receives[0].n, at->receives[1].n, at->n_holds}, 5);
     uint64_t hash = mix(counts, s->state, (size_t)s->n_state * sizeof(int));
     for (int link = 0; link < 2; link++)
         hash = mix(hash, at->sends[link].queue, (size_t)at->sends[link].n * sizeof *at->sends[link].queue);
@@ -328,6 +353,10 @@ static rank_set step(int n) {
         return 1u << worker_rank;
     }
     n -= workers;
+    if (n >= 5 * world_size * current.n_channels) {
+        n -= 5 * world_size * current.n_channels;
+        return hold_or_release(n / MAX_TILES, n % MAX_TILES) ? 1 : 0;
+    }
     int channel = n / (5 * world_size), rank = n / 5 % world_size, action = n % 5;
     if (action < 2) return deliver(channel, rank, action) ? 1u << rank | 1u << neighbour(rank, action) : 0;
     if (!current.lazy) return 0;
@@ -336,7 +365,8 @@ static rank_set step(int n) {
 }
 
 static void explore(void) {
-    int n_steps = current.schedule.layout.world_size * (current.workers + 5 * current.n_channels);
+    int n_steps = current.schedule.layout.world_size * (current.workers + 5 * current.n_channels) +
+                  MAX_TILES * current.n_channels;
     char *here = malloc(state_bytes());
     bool any = false;
     copy_state(here, ALL_RANKS, true);
@@ -385,7 +415,7 @@ static size_t check_model(const model *m) {
 
 typedef struct {
     int max_ranks, max_tiles, max_window, n_channels;
-    bool buffered, atomic, lazy;
+    bool buffered, atomic, lazy, holds;
     int limit, workers; /* 0 workers: 1 */
     int starts;         /* cursors tried a case: 0: zero; ALL_STARTS: all that are legal; else so many, at random */
 } sweep;
@@ -435,13 +465,15 @@ static size_t check_sweep(const sweep *w) {
                                    .buffered = w->buffered,
                                    .atomic = w->atomic,
                                    .lazy = w->lazy,
+                                   .holds = w->holds,
                                    .limit = w->limit,
                                    .workers = w->workers ? w->workers : 1};
                         total += check_starts(&m, w->starts);
                     }
-    printf("%d ranks, %d tiles, window %d, %d channels, limit %d, %d workers, %d starts%s%s%s: %zu states\n",
+    printf("%d ranks, %d tiles, window %d, %d channels, limit %d, %d workers, %d starts%s%s%s%s: %zu states\n",
            w->max_ranks, w->max_tiles, w->max_window, w->n_channels, w->limit, w->workers ? w->workers : 1, w->starts,
-           w->buffered ? ", buffered" : "", w->atomic ? ", atomic" : "", w->lazy ? ", lazy" : "", total);
+           w->buffered ? ", buffered" : "", w->atomic ? ", atomic" : "", w->lazy ? ", lazy" : "",
+           w->holds ? ", holds" : "", total);
     fflush(stdout);
     return total;
 }
@@ -458,16 +490,18 @@ int main(int argc, char **argv) {
         {3, 3, 2, 1, .atomic = true, .starts = ALL_STARTS},
         {3, 4, 2, 1, .starts = 40},
         {4, 6, 1, 1, .atomic = true, .starts = 20},
+        {2, 4, 2, 1, .workers = 2, .holds = true},
+        {3, 4, 1, 1, .holds = true, .starts = 3},
         /* the largest */
         {4, 8, 2, 1, .atomic = true},
         {4, 8, 2, 1, .buffered = true, .atomic = true},
         {4, 6, 2, 1, .limit = 0},
         {3, 6, 2, 1, .atomic = true, .lazy = true},
         {3, 4, 2, 2, .atomic = true},
-        {4, 8, 2, 1, .atomic = true, .buffered = true, .starts = 12},
+        {4, 8, 2, 1, .atomic = true, .buffered = true, .starts = 4},
         {3, 6, 2, 1, .starts = 12},
     };
-    size_t n = argc > 1 && !strcmp(argv[1], "quick") ? 9 : sizeof sweeps / sizeof *sweeps;
+    size_t n = argc > 1 && !strcmp(argv[1], "quick") ? 11 : sizeof sweeps / sizeof *sweeps;
     for (size_t i = 0; i < n; i++) check_sweep(&sweeps[i]);
     printf("no violation\n");
     return 0;
