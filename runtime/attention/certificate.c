@@ -15,6 +15,7 @@
 enum { N_SAMPLES = 32, DIM = LUCID_MAX_HEAD_DIM, BLOCK = 32 };
 
 typedef double lanes __attribute__((vector_size(64), aligned(8), may_alias)); /* a quarter of a block */
+typedef int64_t bits __attribute__((vector_size(64), aligned(8), may_alias));
 
 /* The loops over a granule are worth the widest vectors that the machine has. */
 #define WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
@@ -184,13 +185,37 @@ static void widen(wide_granule *g, const lucid_attention *a, const float *record
 
 /* Both products in blocks that registers hold; left to itself, the compiler keeps the sums in memory. */
 WIDE static void dot_keys(double *scores, const wide_granule *g, const double *row, int d) {
-    for (int block = 0; block < LUCID_GRANULE; block += BLOCK) {
-        lanes sums[4] = {0};
-        for (int c = 0; c < d; c++) {
-            const lanes *keys = (const lanes *)(g->keys[c] + block);
-            for (int i = 0; i < 4; i++) sums[i] += row[c] * keys[i];
-        }
-        memcpy(scores + block, sums, sizeof sums);
+    lanes sums[8] = {0};
+    for (int c = 0; c < d; c++) {
+        const lanes *keys = (const lanes *)g->keys[c];
+        for (int i = 0; i < 8; i++) sums[i] += row[c] * keys[i];
+    }
+    memcpy(scores, sums, sizeof sums);
+}
+
+/* x (64) = 2^x to 1e-15, x cut off at -1000 and 1000; NaN stays. Taylor's series about the nearest integer n, times
+ * 2^n, whose exponent field is shifted out of x + 1.5 * 2^52 + 1023. */
+WIDE static void exp2_all(double *x) {
+    static const double terms[] = {0x1.c3bd650fc2983p-36,
+                                   0x1.e8cac7351bb22p-32,
+                                   0x1.e4cf5158b8ec7p-28,
+                                   0x1.b5253d395e7c1p-24,
+                                   0x1.62c0223a5c822p-20,
+                                   0x1.ffcbfc588b0c5p-17,
+                                   0x1.430912f86c786p-13,
+                                   0x1.5d87fe78a673p-10,
+                                   0x1.3b2ab6fba4e77p-7,
+                                   0x1.c6b08d704a0bfp-5,
+                                   0x1.ebfbdff82c58ep-3,
+                                   0x1.62e42fefa39efp-1,
+                                   1};
+    const lanes magic = 0x1.8p52 + 1023 - (lanes){0};
+    for (int j = 0; j < LUCID_GRANULE; j++) x[j] = x[j] < -1000 ? -1000 : x[j] > 1000 ? 1000 : x[j];
+    for (int i = 0; i < 8; i++) {
+        lanes a = ((lanes *)x)[i];
+        lanes t = a + magic, r = a - (t - magic), p = terms[0] - (lanes){0};
+        for (size_t k = 1; k < sizeof terms / sizeof *terms; k++) p = p * r + terms[k];
+        ((lanes *)x)[i] = p * (lanes)((bits)t << 52);
     }
 }
 
@@ -213,14 +238,14 @@ static void add_granule(row_sums *sums, const lucid_attention *a, const sampled_
     double scores[LUCID_GRANULE], shift = sqrt(a->problem.head_dim) * M_LOG2E;
     int d = a->problem.head_dim, value_dim = a->problem.value_dim;
     dot_keys(scores, g, row->query, d);
-    for (int j = 0; j < n_keys; j++) {
-        scores[j] = exp2(scores[j] - row->lse2);
-        sums->sum += scores[j];
-    }
+    for (int j = 0; j < LUCID_GRANULE; j++) scores[j] -= row->lse2;
+    exp2_all(scores);
+    for (int j = 0; j < n_keys; j++) sums->sum += scores[j];
     add_values(sums->out, g, scores, n_keys, value_dim);
     if (a->problem.attention == LUCID_ATTENTION_SOFTMAX) return;
     dot_keys(scores, g, row->key, d);
-    for (int j = 0; j < n_keys; j++) scores[j] = exp2(scores[j] * g->rnorm[j] - shift);
+    for (int j = 0; j < LUCID_GRANULE; j++) scores[j] = scores[j] * g->rnorm[j] - shift;
+    exp2_all(scores);
     if (diagonal) scores[n_keys - 1] = 1;
     add_values(sums->solved, g, scores, n_keys, value_dim);
 }
