@@ -123,16 +123,23 @@ lucid_status launch_text_read(char **text, size_t *n_bytes, const char *path) {
     return status;
 }
 
+static const char space[] = " \t\r\n\v\f";
+
+/* For messages. */
+static int word_length(const char *text) {
+    const size_t n = strcspn(text, space);
+    return n < 20 ? (int)n : 20;
+}
+
 static lucid_status parse_ids(lucid_tokens *tokens, const char *text, size_t n_bytes, const char *path) {
-    static const char space[] = " \t\r\n\v\f";
     const char *end = text + n_bytes;
     for (text += strspn(text, space); text < end; text += strspn(text, space)) {
         char *after;
         errno = 0;
         const long id = *text >= '0' && *text <= '9' ? strtol(text, &after, 10) : -1;
         if (id < 0 || errno || id > INT32_MAX || (after < end && !strchr(space, *after)) || (!*after && after < end))
-            return lucid_fail(LUCID_ERR_INPUT, "%s: '%.20s' (number %lld) is no token's id", path, text,
-                              (long long)tokens->n);
+            return lucid_fail(LUCID_ERR_INPUT, "%s: '%.*s' (number %lld) is no token's id", path, word_length(text),
+                              text, (long long)tokens->n);
         LUCID_TRY(copy_tokens(tokens, &(int32_t){(int32_t)id}, 1));
         text = after;
     }

@@ -1,0 +1,221 @@
+#!/usr/bin/env bash
+# generate, score and batch on a small model of bytes: alone and on several ranks, resumed, and all that can be wrong.
+source "$(dirname "$0")/lib.sh"
+make_model=$3 check_score=$4 golden=$5
+
+text() { # N BYTES of text that does not repeat soon
+    seq 1 "$1" | awk '{ printf "%s ", ($1 * 7919) % 1013 }' | head -c "$2"
+}
+
+setup() {
+    "$make_model" m || complain "no model"
+    text 400 700 >long.txt
+    seq 0 299 | awk '{ print ($1 * 7 + int($1 / 5)) % 32 }' >ids.txt
+}
+
+generation() {
+    local n
+    succeed generate --model m --prompt "The quick brown fox" --max-new 40 --quiet
+    mv stdout.txt alone.txt
+    expect "characters that are no UTF-8" "$(iconv -f UTF-8 -t UTF-8 alone.txt >/dev/null 2>&1; echo $?)" 0
+    [[ -s alone.txt ]] || complain "nothing is generated"
+    for n in 2 3; do
+        on_ranks $n generate --model m --prompt "The quick brown fox" --max-new 40 --quiet || complain "np $n: $(cat stderr.txt)"
+        cmp stdout.txt alone.txt || complain "np $n generates another text"
+    done
+    succeed generate --model m --prompt-file long.txt --max-new 5 --quiet --temperature 1 --seed 4 --cache-dtype bf16
+    mv stdout.txt drawn.txt
+    succeed generate --model m --prompt-file long.txt --max-new 5 --quiet --temperature 1 --seed 4 --cache-dtype bf16 --prefill-chunk 100
+    cmp stdout.txt drawn.txt || complain "a seed draws two texts"
+    timeout -k 5 60 "$lucid" generate --model m --prompt x --max-new 3 --report g.json >stdout.txt 2>stderr.txt
+    grep -Eq '^lucid: 1 prompt tokens, first token after .* s' stderr.txt || complain "times: $(cat stderr.txt)"
+    expect "tokens of the report" "$("$json" g.json generate.tokens)" 3
+}
+
+# An answer that stops is the beginning of the longer one.
+stops() {
+    local stop answer=(generate --model m --prompt "The quick brown fox" --max-new 60 --quiet --temperature 3 --seed 1)
+    succeed "${answer[@]}"
+    mv stdout.txt whole.txt
+    stop=$(LC_ALL=C grep -aoE '[!-~]' whole.txt | sed -n 4p)
+    [[ -n $stop ]] || complain "no printable character is drawn: $(od -c whole.txt | head -n 5)"
+    succeed "${answer[@]}" --stop "never found" --stop "$stop"
+    grep -aqF -- "$stop" stdout.txt && complain "the stop '$stop' is shown: $(cat stdout.txt)"
+    [[ -s stdout.txt ]] || complain "nothing stands before the stop '$stop'"
+    cmp -n "$(stat -c %s stdout.txt)" stdout.txt whole.txt || complain "a stop changes what stands before it"
+}
+
+scores() {
+    local n
+    succeed score --model "$golden/lucid_rope" --token-ids ids.txt --logits 1.safetensors --positions 10:250 --report 1.json
+    "$check_score" "$golden/lucid_rope" ids.txt 1.safetensors 10 1.json || complain "score of lucid_rope"
+    succeed score --model "$golden/softmax_norope" --token-ids ids.txt --logits s.safetensors --report s.json --prefill-chunk 70
+    "$check_score" "$golden/softmax_norope" ids.txt s.safetensors 0 s.json || complain "score of softmax_norope"
+    for n in 2 3 4; do
+        on_ranks $n score --model "$golden/lucid_rope" --token-ids ids.txt --logits $n.safetensors --positions 10:250 --report $n.json || complain "np $n: $(cat stderr.txt)"
+        cmp 1.safetensors $n.safetensors || complain "np $n gives other logits"
+        expect "loss on $n ranks" "$("$json" $n.json score.loss)" "$("$json" 1.json score.loss)"
+    done
+    succeed score --model m --text long.txt --report t.json
+    expect "tokens of a text of bytes" "$("$json" t.json score.scored)" 699
+    expect "bytes" "$("$json" t.json score.bytes)" 700
+    grep -q '^bits/byte' stdout.txt || complain "no bits per byte: $(cat stdout.txt)"
+    succeed score --model m --token-ids <(echo 7) --logits one.safetensors
+}
+
+# request TYPE ARGUMENTS: a line of the harness's form, with a key that is kept
+request() {
+    printf '{"request_type": "%s", "arguments": %s, "doc": {"id": "%s"}}\n' "$1" "$2" "$RANDOM"
+}
+
+requests() {
+    request loglikelihood '["The capital of France is", " Paris"]'
+    request loglikelihood '["The capital of France is", " Rome, \u00e9 "]'
+    request loglikelihood '["The capital of France is ", "Rome"]'
+    request generate_until '["The capital of France is", {"until": ["\n\n", "Q:"], "max_gen_toks": 9, "do_sample": false}]'
+    request generate_until '["Another question", {"until": "x", "max_gen_toks": 70}]'
+    request loglikelihood_rolling '["A text of its own"]'
+}
+
+resps() { # LINE PATH
+    sed -n "${1}p" "$out" >line.json
+    "$json" line.json "resps.$2"
+}
+
+batches() {
+    local n out
+    requests >requests.jsonl
+    sed -i 's/"eos_token_id":\[0,3\]/"eos_token_id":[0,3],"bos_token_id":2/' m/config.json
+    for n in 1 2 3; do
+        on_ranks $n batch --model m --requests requests.jsonl --output $n.jsonl || complain "np $n: $(cat stderr.txt)"
+        cmp 1.jsonl $n.jsonl || complain "np $n answers otherwise"
+    done
+    grep -Eq '^6 requests answered, 0 of them before; [0-9]+ tokens read, [1-9][0-9]+ shared' stdout.txt || complain "summary: $(cat stdout.txt)"
+    out=1.jsonl
+    expect "lines of answers" "$(wc -l <1.jsonl)" 6
+    expect "members of a loglikelihood" "$(resps 1 0)" 2
+    grep -qE '^-[0-9.]+$' <<<"$(resps 1 0.0)" || complain "a loglikelihood is $(resps 1 0.0)"
+    expect "spaces at a context's end belong to the continuation" "$(resps 3 0.0)" "$(request loglikelihood '["The capital of France is", " Rome"]' >one.jsonl; "$lucid" batch --quiet --model m --requests one.jsonl --output one.out; out=one.out; resps 1 0.0)"
+    grep -qE '^-[0-9.]+$' <<<"$(resps 6 0)" || complain "a rolling loglikelihood is $(resps 6 0)"
+    rolling "$(resps 6 0)"
+    resume
+}
+
+# The same number by another command: BOS, then the text.
+rolling() {
+    printf 'A text of its own' >own.txt
+    succeed score --model m --text own.txt --bos yes --report own.json
+    awk -v a="$1" -v b="$("$json" own.json score.loss)" 'BEGIN { exit !(a + b < 1e-4 && a + b > -1e-4) }' ||
+        complain "rolling $1, score $("$json" own.json score.loss)"
+}
+
+# A run that was cut off in the middle of a line.
+resume() {
+    { printf '%s\n' "$(header)"; head -n 3 1.jsonl; sed -n 4p 1.jsonl | head -c 30; } >again.jsonl.partial
+    succeed batch --model m --requests requests.jsonl --output again.jsonl
+    cmp again.jsonl 1.jsonl || complain "a batch that goes on answers otherwise"
+    grep -q '^6 requests answered, 3 of them before' stdout.txt || complain "summary: $(cat stdout.txt)"
+    [[ ! -e again.jsonl.partial ]] || complain "the partial file is left"
+    { printf '%s\n' "$(header)"; sed -n 2p 1.jsonl; } >again.jsonl.partial
+    refuse 1 "again.jsonl.partial: line 2 is of another batch" batch --model m --requests requests.jsonl --output again.jsonl
+    { header | sed 's/"m"/"n"/'; echo; } >again.jsonl.partial
+    refuse 1 "again.jsonl.partial: line 1 is of another batch" batch --model m --requests requests.jsonl --output again.jsonl
+    rm again.jsonl.partial
+}
+
+# The first line of a partial file, from a batch that fails at its end, for want of a place for its output.
+header() {
+    mkdir -p taken
+    "$lucid" batch --quiet --model m --requests requests.jsonl --output taken 2>/dev/null
+    head -n 1 taken.partial
+    rm -rf taken taken.partial
+}
+
+bad_command_lines() {
+    refuse 2 "generate needs --model DIR" generate --prompt x
+    refuse 2 "generate needs either --prompt TEXT or --prompt-file FILE" generate --model m
+    refuse 2 "generate needs either" generate --model m --prompt x --prompt-file long.txt
+    refuse 2 "score needs either --text FILE or --token-ids FILE" score --model m
+    refuse 2 "--positions goes with --logits FILE" score --model m --text long.txt --positions 1:2
+    refuse 2 "batch needs --requests FILE and --output FILE" batch --model m --requests x
+    refuse 2 "--temperature: -2 is not between" generate --model m --prompt x --temperature -2
+    refuse 2 "--top-p: 1.5 is not between" generate --model m --prompt x --top-p 1.5
+    refuse 2 "--stop: empty value" generate --model m --prompt x --stop ""
+    refuse 2 "--positions: '5' is not of the form A:B" score --model m --text long.txt --logits x --positions 5
+    refuse 2 "--positions: 701 is not between 1 and 700" score --model m --text long.txt --logits x --positions :701
+    refuse 2 "--max-context: 100 tokens are fewer than the 956" generate --model m --prompt-file long.txt --max-context 100
+    refuse 2 "--cache-dtype: 'fp16' is none of" generate --model m --prompt x --cache-dtype fp16
+}
+
+bad_texts() {
+    : >empty.txt
+    refuse 1 "empty.txt: empty" generate --model m --prompt-file empty.txt
+    refuse 1 "/dev/zero: not a file" generate --model m --prompt-file /dev/zero
+    refuse 1 "absent.txt: No such file" score --model m --text absent.txt
+    refuse 1 "\\.: not a file|\\.: Is a directory" score --model m --text .
+    echo "1 2 x" >bad.txt
+    refuse 1 "bad.txt: 'x' \\(number 2\\) is no token's id" score --model m --token-ids bad.txt
+    echo "1 -2" >bad.txt
+    refuse 1 "bad.txt: '-2" score --model m --token-ids bad.txt
+    echo "1 99999999999999999999" >bad.txt
+    refuse 1 "bad.txt: '9999" score --model m --token-ids bad.txt
+    echo "1 256" >bad.txt
+    refuse 1 "bad.txt: token 1 has id 256, and m has 256 tokens" score --model m --token-ids bad.txt
+    echo " " >bad.txt
+    refuse 1 "bad.txt: no ids" score --model m --token-ids bad.txt
+    refuse 1 "a single token has nothing before it" score --model m --token-ids <(echo 7)
+    refuse 1 "no tokenizer.json, and 32 tokens are too few for bytes" generate --model "$golden/lucid_rope" --prompt x
+}
+
+bad_models() {
+    refuse 1 "absent/config.json" generate --model absent --prompt x
+    cp -r m broken
+    head -c 5000 m/model.safetensors >broken/model.safetensors
+    refuse 1 "broken/model.safetensors" generate --model broken --prompt x
+    cp m/model.safetensors broken
+    sed 's/"use_rope"/"use_magic"/' m/config.json >broken/config.json
+    refuse 1 "broken/config.json: use_magic" generate --model broken --prompt x
+    sed 's/"num_hidden_layers":2/"num_hidden_layers":3/' m/config.json >broken/config.json
+    refuse 1 "model.layers.2" generate --model broken --prompt x
+    sed 's/"num_hidden_layers":2/"num_hidden_layers":1/' m/config.json >broken/config.json
+    refuse 1 "model.layers.1" generate --model broken --prompt x
+    succeed generate --model broken --prompt x --max-new 1 --quiet --allow-unused 'model.layers.1.*'
+    sed 's/"intermediate_size":48/"intermediate_size":49/' m/config.json >broken/config.json
+    refuse 1 "gate_proj" generate --model broken --prompt x
+    cp m/config.json broken
+    put broken/model.safetensors $(($(stat -c %s broken/model.safetensors) - 128)) '\xff\xff\xff\xff'
+    refuse 1 "not finite" generate --model broken --prompt x
+}
+
+bad_requests() {
+    local line
+    while IFS='|' read -r pattern line; do
+        { requests; echo "$line"; } >bad.jsonl
+        refuse 1 "bad.jsonl, line 7: .*$pattern" batch --model m --requests bad.jsonl --output out.jsonl
+    done <<'LINES'
+invalid token|{"request_type": loglikelihood}
+not an object|[1]
+no request_type|{"arguments": ["a", "b"]}
+arguments must be an array|{"request_type": "loglikelihood"}
+request_type 'other' is none of|{"request_type": "other", "arguments": []}
+arguments must be .context, continuation|{"request_type": "loglikelihood", "arguments": ["a"]}
+the continuation has no tokens|{"request_type": "loglikelihood", "arguments": ["a", ""]}
+has no option 'num_beams'|{"request_type": "generate_until", "arguments": ["a", {"num_beams": 4}]}
+max_gen_toks must be|{"request_type": "generate_until", "arguments": ["a", {"max_gen_toks": 0}]}
+until must hold texts|{"request_type": "generate_until", "arguments": ["a", {"until": [""]}]}
+temperature is out of range|{"request_type": "generate_until", "arguments": ["a", {"temperature": -1}]}
+LINES
+    : >bad.jsonl
+    refuse 1 "bad.jsonl: empty" batch --model m --requests bad.jsonl --output out.jsonl
+}
+
+setup
+generation
+stops
+scores
+batches
+bad_command_lines
+bad_texts
+bad_models
+bad_requests
+finish
