@@ -17,8 +17,9 @@
 #define LUCID_MESSAGE_VERSION   1
 #define LUCID_JOB_MAX_BYTES     ((size_t)64 << 10)
 #define LUCID_REPORT_MAX_BYTES  ((size_t)96 << 20)
-#define LUCID_MESSAGE_MAX_PATH  4096    /* of a path, its NUL included */
-#define LUCID_REPORT_MAX_EVENTS 1000000 /* always fit */
+#define LUCID_CACHE_MAX_BYTES   ((size_t)1 << 30) /* 200 million token ids */
+#define LUCID_MESSAGE_MAX_PATH  4096              /* of a path, its NUL included */
+#define LUCID_REPORT_MAX_EVENTS 1000000           /* always fit */
 #define LUCID_REPORT_PHASES     5
 
 /* A run, as its command line asked for it. */
@@ -94,14 +95,34 @@ typedef struct {
     int64_t n_events;
 } lucid_rank_report;
 
+/* What a folder with a saved cache holds. */
+typedef struct {
+    char fingerprint[128];
+    int attention, dtype; /* lucid_attention_kind, lucid_dtype */
+    int n_layers, n_kv_heads, head_dim, value_dim;
+    double eps;
+    int64_t tile, tokens;
+    int n_shards;
+    int32_t *token_ids;  /* (tokens) */
+    uint64_t *checksums; /* (n_layers, n_tiles) */
+    int64_t n_tiles;     /* tokens / tile, rounded up */
+} lucid_cache_manifest;
+
 /* *bytes (*n_bytes) is to be freed. Errors: USAGE where a text is no UTF-8 or a number is out of its type's range,
  * MEMORY. */
 lucid_status lucid_message_pack_job(uint8_t **bytes, size_t *n_bytes, const lucid_job *job);
 lucid_status lucid_message_pack_report(uint8_t **bytes, size_t *n_bytes, const lucid_rank_report *report);
+lucid_status lucid_message_pack_cache(uint8_t **bytes, size_t *n_bytes, const lucid_cache_manifest *manifest);
 
 /* Errors: COMM for whatever is wrong with the bytes, MEMORY. Outputs are set only on success. */
 lucid_status lucid_message_unpack_job(lucid_job *job, const uint8_t *bytes, size_t n_bytes);
 /* report->events is to be freed. */
 lucid_status lucid_message_unpack_report(lucid_rank_report *report, const uint8_t *bytes, size_t n_bytes);
+
+/* Bytes of the file at path. Errors: INPUT for whatever is wrong with them, naming the path; MEMORY. Dimensions are
+ * those of a possible cache, and the arrays have the lengths that they ask for. For lucid_cache_manifest_free. */
+lucid_status lucid_message_unpack_cache(lucid_cache_manifest *manifest, const uint8_t *bytes, size_t n_bytes,
+                                        const char *path);
+void lucid_cache_manifest_free(lucid_cache_manifest *manifest);
 
 #endif

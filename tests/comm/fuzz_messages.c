@@ -40,11 +40,23 @@ static void check_report(const uint8_t *bytes, size_t n) {
     free(second);
 }
 
+static void check_cache(const uint8_t *bytes, size_t n) {
+    lucid_cache_manifest manifest, again;
+    uint8_t *first, *second;
+    size_t n_first, n_second;
+    if (lucid_message_unpack_cache(&manifest, bytes, n, "manifest")) return;
+    require(lucid_message_pack_cache(&first, &n_first, &manifest) == LUCID_OK);
+    require(lucid_message_unpack_cache(&again, first, n_first, "manifest") == LUCID_OK);
+    require(lucid_message_pack_cache(&second, &n_second, &again) == LUCID_OK);
+    require(n_first == n_second && memcmp(first, second, n_first) == 0);
+    lucid_cache_manifest_free(&manifest);
+    lucid_cache_manifest_free(&again);
+    free(first);
+    free(second);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
-    if (n == 0) return 0;
-    if (bytes[0] % 2)
-        check_report(bytes + 1, n - 1);
-    else
-        check_job(bytes + 1, n - 1);
+    static void (*const checks[])(const uint8_t *, size_t) = {check_job, check_report, check_cache};
+    if (n > 0) checks[bytes[0] % 3](bytes + 1, n - 1);
     return 0;
 }

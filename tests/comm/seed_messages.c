@@ -1,4 +1,5 @@
-/* Writes the inputs that fuzz_messages starts from into a folder: a job and reports with and without events. */
+/* Writes the inputs that fuzz_messages starts from into a folder: a job, reports with and without
+ * events, manifests of caches. */
 #include "comm/messages.h"
 
 #include <stdio.h>
@@ -30,6 +31,14 @@ static void save_report(const char *folder, const char *name, const lucid_rank_r
     free(bytes);
 }
 
+static void save_cache(const char *folder, const char *name, const lucid_cache_manifest *manifest) {
+    uint8_t *bytes;
+    size_t n;
+    if (lucid_message_pack_cache(&bytes, &n, manifest)) exit(1);
+    save(folder, name, 2, bytes, n);
+    free(bytes);
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) {
         fprintf(stderr, "usage: %s FOLDER\n", argv[0]);
@@ -55,5 +64,19 @@ int main(int argc, char **argv) {
     report.events = events;
     report.n_events = 2;
     save_report(argv[1], "events", &report);
+    int32_t ids[] = {1, 300, 70000};
+    uint64_t checksums[] = {1, UINT64_C(1) << 63};
+    lucid_cache_manifest manifest = {.fingerprint = "a model",
+                                     .dtype = 1,
+                                     .n_layers = 2,
+                                     .n_kv_heads = 2,
+                                     .head_dim = 68,
+                                     .value_dim = 68,
+                                     .eps = 1e-5,
+                                     .tile = 64,
+                                     .n_shards = 3};
+    save_cache(argv[1], "no_tokens", &manifest);
+    manifest.tokens = 3, manifest.token_ids = ids, manifest.n_tiles = 1, manifest.checksums = checksums;
+    save_cache(argv[1], "cache", &manifest);
     return 0;
 }
