@@ -20,6 +20,10 @@ lucid_status lucid_fail(lucid_status status, const char *format, ...) {
     return status;
 }
 
+const char *lucid_failure(void) {
+    return last_failure;
+}
+
 /* The call failed with this status and one line that has the fragment in it. */
 static inline void check_failed(lucid_status got, lucid_status want, const char *fragment) {
     CHECK(got == want, "status %d, want %d, for a failure about '%s'", (int)got, (int)want, fragment);

@@ -1,0 +1,240 @@
+/* Writing a cache's folder. Ranks write shards side by side into a folder of another name; rank 0, once all are on the
+ * disk, adds the manifest and renames. */
+#include "comm/messages.h"
+#include "runtime/cache/folder.h"
+#include "runtime/cache/pieces.h"
+#include "runtime/files/checksum.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef struct {
+    const lucid_cache *cache;
+    const char *fingerprint;
+    const int32_t *ids;
+    char *path;          /* without slashes at its end */
+    char *temporary;     /* the folder that is being written */
+    bool made;           /* by rank 0 */
+    uint64_t *checksums; /* (n_layers, own tiles) */
+} saving;
+
+static lucid_status fail_io(const char *path) {
+    return lucid_fail(LUCID_ERR_IO, "%s: %s", path, strerror(errno));
+}
+
+static lucid_status no_memory(const char *path) {
+    return lucid_fail(LUCID_ERR_MEMORY, "%s: no memory to save a cache", path);
+}
+
+static lucid_status write_all(int fd, const void *data, size_t n_bytes, const char *path) {
+    for (size_t done = 0; done < n_bytes;) {
+        const ssize_t n = write(fd, (const char *)data + done, n_bytes - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return fail_io(path);
+        done += (size_t)n;
+    }
+    return LUCID_OK;
+}
+
+/* What was written reaches the disk; `status` is what writing gave. */
+static lucid_status close_file(lucid_status status, int fd, const char *path) {
+    if (!status && fsync(fd)) status = fail_io(path);
+    if (close(fd) && !status) status = fail_io(path);
+    return status;
+}
+
+static lucid_status sync_folder(const char *path) {
+    const int fd = open(path, O_RDONLY | O_DIRECTORY);
+    if (fd < 0) return fail_io(path);
+    return close_file(LUCID_OK, fd, path);
+}
+
+/* --- shards --- */
+
+static lucid_status write_piece(uint64_t *checksum, const lucid_cache *c, int layer, int64_t tile, int fd,
+                                const char *path) {
+    *checksum = 0;
+    for (int b = 0; b < lucid_piece_blocks(c, tile); b++) {
+        size_t n_bytes;
+        const char *block = lucid_piece_block(c, layer, tile, b, &n_bytes);
+        *checksum = lucid_checksum(*checksum, block, n_bytes);
+        LUCID_TRY(write_all(fd, block, n_bytes, path));
+    }
+    return LUCID_OK;
+}
+
+static lucid_status write_pieces(saving *s, int fd, const char *path) {
+    const lucid_cache *c = s->cache;
+    const int64_t rows = lucid_cache_rows(c, lucid_cache_tiles(c, c->tokens), c->comm->rank);
+    for (int layer = 0; layer < c->config.n_layers; layer++)
+        for (int64_t row = 0; row < rows; row++)
+            LUCID_TRY(write_piece(&s->checksums[layer * rows + row], c, layer,
+                                  row * c->comm->world_size + c->comm->rank, fd, path));
+    return LUCID_OK;
+}
+
+static lucid_status write_shard(saving *s) {
+    const lucid_cache *c = s->cache;
+    const size_t rows = (size_t)lucid_cache_rows(c, lucid_cache_tiles(c, c->tokens), c->comm->rank);
+    s->checksums = malloc((rows * c->config.n_layers + 1) * sizeof *s->checksums);
+    char *path = lucid_shard_path(s->temporary, c->comm->rank);
+    lucid_status status = path && s->checksums ? LUCID_OK : no_memory(s->path);
+    if (status) goto free_path;
+    const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0 && errno == ENOENT)
+        status = lucid_fail(LUCID_ERR_IO,
+                            "%s: rank 0 made its folder, which is not seen here: use a shared file system", path);
+    else
+        status = fd < 0 ? fail_io(path) : close_file(write_pieces(s, fd, path), fd, path);
+free_path:
+    free(path);
+    return status;
+}
+
+/* --- the manifest --- */
+
+/* From rank by rank, (n_layers, own tiles) each, to (n_layers, tiles). */
+static void order_checksums(uint64_t *to, const uint64_t *from, const lucid_cache *c) {
+    const int64_t n_tiles = lucid_cache_tiles(c, c->tokens);
+    for (int rank = 0; rank < c->comm->world_size; rank++)
+        for (int layer = 0; layer < c->config.n_layers; layer++)
+            for (int64_t tile = rank; tile < n_tiles; tile += c->comm->world_size) to[layer * n_tiles + tile] = *from++;
+}
+
+static lucid_status write_manifest(const saving *s, uint64_t *checksums) {
+    const lucid_cache_config *config = &s->cache->config;
+    lucid_cache_manifest manifest = {.attention = config->attention,
+                                     .dtype = config->dtype,
+                                     .n_layers = config->n_layers,
+                                     .n_kv_heads = config->n_kv_heads,
+                                     .head_dim = config->head_dim,
+                                     .value_dim = config->value_dim,
+                                     .eps = config->eps,
+                                     .tile = config->tile,
+                                     .tokens = s->cache->tokens,
+                                     .n_shards = s->cache->comm->world_size,
+                                     .token_ids = (int32_t *)s->ids,
+                                     .checksums = checksums,
+                                     .n_tiles = lucid_cache_tiles(s->cache, s->cache->tokens)};
+    char path[4096];
+    uint8_t *bytes;
+    size_t n_bytes;
+    strcpy(manifest.fingerprint, s->fingerprint); /* checked */
+    snprintf(path, sizeof path, "%s/" LUCID_CACHE_MANIFEST, s->temporary);
+    LUCID_TRY(lucid_message_pack_cache(&bytes, &n_bytes, &manifest));
+    const uint64_t checksum = lucid_checksum(0, bytes, n_bytes);
+    const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    lucid_status status = fd < 0 ? fail_io(path) : write_all(fd, &checksum, sizeof checksum, path);
+    if (!status) status = write_all(fd, bytes, n_bytes, path);
+    if (fd >= 0) status = close_file(status, fd, path);
+    free(bytes);
+    return status;
+}
+
+/* Rank 0 writes what all ranks' checksums are gathered into. */
+static lucid_status save_manifest(const saving *s) {
+    const lucid_cache *c = s->cache;
+    const int64_t n_tiles = lucid_cache_tiles(c, c->tokens), rows = lucid_cache_rows(c, n_tiles, c->comm->rank);
+    void *gathered = NULL;
+    size_t *sizes = calloc((size_t)c->comm->world_size, sizeof *sizes);
+    uint64_t *ordered = malloc(((size_t)n_tiles * c->config.n_layers + 1) * sizeof *ordered);
+    lucid_status status = lucid_comm_agree(c->comm, sizes && ordered ? LUCID_OK : no_memory(s->path));
+    if (!status)
+        status = lucid_comm_gather(c->comm, s->checksums, (size_t)(rows * c->config.n_layers) * sizeof *s->checksums,
+                                   &gathered, sizes, 0);
+    if (!status && c->comm->rank == 0) {
+        order_checksums(ordered, gathered, c);
+        status = write_manifest(s, ordered);
+    }
+    free(gathered), free(ordered), free(sizes);
+    return lucid_comm_agree(c->comm, status);
+}
+
+/* --- the folder --- */
+
+static bool is_saved_cache(const char *path) {
+    char manifest[4096];
+    struct stat status;
+    snprintf(manifest, sizeof manifest, "%s/" LUCID_CACHE_MANIFEST, path);
+    return stat(manifest, &status) == 0 && S_ISREG(status.st_mode);
+}
+
+/* Only what a saved cache consists of. */
+static void remove_folder(const char *path) {
+    DIR *folder = opendir(path);
+    for (struct dirent *entry; folder && (entry = readdir(folder));)
+        if (strncmp(entry->d_name, "shard-", 6) == 0 || strcmp(entry->d_name, LUCID_CACHE_MANIFEST) == 0)
+            unlinkat(dirfd(folder), entry->d_name, 0);
+    if (folder) closedir(folder);
+    rmdir(path);
+}
+
+/* `number` makes the name of the folder that is written beside. */
+static lucid_status name_folders(saving *s, const char *path, long number) {
+    const size_t limit = sizeof((lucid_cache_manifest){0}.fingerprint);
+    size_t length = strlen(path);
+    while (length > 0 && path[length - 1] == '/') length--;
+    if (length == 0 || length > 4000) return lucid_fail(LUCID_ERR_USAGE, "'%.80s' names no folder to save in", path);
+    if (strlen(s->fingerprint) >= limit)
+        return lucid_fail(LUCID_ERR_USAGE, "the fingerprint '%.40s...' is longer than %zu bytes", s->fingerprint,
+                          limit - 1);
+    s->path = strndup(path, length);
+    if (s->path && asprintf(&s->temporary, "%s.tmp.%ld", s->path, number) < 0) s->temporary = NULL;
+    return s->path && s->temporary ? LUCID_OK : no_memory(path);
+}
+
+static lucid_status make_folder(saving *s) {
+    struct stat there;
+    if (stat(s->path, &there) == 0 && !is_saved_cache(s->path))
+        return lucid_fail(LUCID_ERR_INPUT, "%s: is there already and is no saved cache", s->path);
+    if (mkdir(s->temporary, 0777)) return fail_io(s->temporary);
+    s->made = true;
+    return LUCID_OK;
+}
+
+/* Rank 0's process names the folder for all. */
+static lucid_status begin_folder(saving *s, const char *path) {
+    lucid_comm *comm = s->cache->comm;
+    long number = (long)getpid();
+    LUCID_TRY(lucid_comm_broadcast(comm, &number, sizeof number, 0));
+    lucid_status status = name_folders(s, path, number);
+    if (!status && comm->rank == 0) status = make_folder(s);
+    return lucid_comm_agree(comm, status);
+}
+
+/* An older one changes places with the new one in one step, and then goes. */
+static lucid_status rename_folder(saving *s) {
+    LUCID_TRY(sync_folder(s->temporary));
+    const bool older = is_saved_cache(s->path);
+    if (older && renameat2(AT_FDCWD, s->temporary, AT_FDCWD, s->path, RENAME_EXCHANGE))
+        return lucid_fail(LUCID_ERR_IO, "%s: cannot be replaced here (%s): remove it first", s->path, strerror(errno));
+    if (!older && rename(s->temporary, s->path)) return fail_io(s->path);
+    if (older) remove_folder(s->temporary);
+    s->made = false;
+    char *parent = strdup(s->path);
+    char *slash = parent ? strrchr(parent, '/') : NULL;
+    if (slash) slash[slash == parent] = '\0';
+    const lucid_status status = parent ? sync_folder(slash ? parent : ".") : no_memory(s->path);
+    free(parent);
+    return status;
+}
+
+lucid_status lucid_cache_save(const lucid_cache *cache, const char *path, const char *fingerprint, const int32_t *ids) {
+    saving s = {.cache = cache, .fingerprint = fingerprint, .ids = ids};
+    lucid_status status = begin_folder(&s, path);
+    if (!status) status = lucid_comm_agree(cache->comm, write_shard(&s));
+    if (!status) status = save_manifest(&s);
+    if (!status) status = lucid_comm_agree(cache->comm, cache->comm->rank == 0 ? rename_folder(&s) : LUCID_OK);
+    if (s.made) remove_folder(s.temporary);
+    free(s.path);
+    free(s.temporary);
+    free(s.checksums);
+    return status;
+}
