@@ -3,6 +3,7 @@
  * code 2 when the command line asked for something impossible and 1 otherwise. */
 #include "launch/commands.h"
 #include "launch/file.h"
+#include "launch/leftovers.h"
 #include "launch/share.h"
 #include "launch/sink.h"
 #include "launch/version.h"
@@ -10,6 +11,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 /* A wide --channels needs as many channels of the transport, and a few more for the runtime's own use. */
 #define CHANNELS_MIN   64
@@ -39,6 +41,16 @@ static lucid_status check_alone(const launch_options *options) {
     long world_size = launcher_number(variables, 1);
     if (strcmp(options->comm, "self") || world_size == 1) return LUCID_OK;
     return lucid_fail(LUCID_ERR_USAGE, "--comm: self is for one rank, and %ld were started", world_size);
+}
+
+/* The host's first rank tidies up after crashed jobs, before its own has any segment. A rank whose launcher is killed
+ * ends as if the launcher had ended it, and so removes its unfinished output. */
+static void prepare_process(void) {
+    static const char *const world[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", NULL};
+    static const char *const local[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID", NULL};
+    if (launcher_number(world, -1) < 0) return;
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (launcher_number(local, 0) == 0) launch_leftovers_remove("/dev/shm");
 }
 
 /* Without a transport. What is wrong with the command line or the build is so on every rank, and one speaks. */
@@ -123,6 +135,7 @@ int main(int argc, char **argv) {
     if (options.help || options.version) return answer(&options);
 
     lucid_comm *comm;
+    prepare_process();
     status = open_comm(&comm, &options);
     if (status) return fail(status);
     status = run_command(&options, comm);
