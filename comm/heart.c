@@ -11,7 +11,7 @@
 #define POLL_SECONDS  0.02
 #define BEAT_SECONDS  0.25
 #define GRACE_SECONDS 0.4 /* for news of a lower rank's failure to come round */
-#define END_SECONDS   4.0 /* for the launcher to end the ranks that do not end the job themselves */
+#define END_SECONDS   3.0 /* for the launcher to end the ranks of a job that is over */
 #define GAP_SECONDS   1.0 /* without a poll: this process did not run */
 #define LINE_BYTES    504
 #define PEERS_MAX     64
@@ -45,6 +45,7 @@ struct lucid_heart {
     pthread_cond_t wake;
     bool stopping, failing;
     bool resting;    /* under the communicator's lock */
+    bool suspects;   /* this rank's failure is that it cannot hear another */
     message verdict; /* the lowest failing rank's; origin is world_size while there is none */
     double polled;
     int dumps_served;
@@ -69,7 +70,7 @@ static void nap(double seconds) {
 }
 
 double lucid_heart_deadline(double timeout) {
-    return fmin(fmax(timeout / 10, 10), 0.8 * timeout);
+    return fmin(fmax(timeout / 20, 10), 0.8 * timeout);
 }
 
 /* --- the verdict --- */
@@ -109,6 +110,7 @@ static void suspect(lucid_heart *h, const peer *p, double silence) {
     lucid_fail(LUCID_ERR_TIMEOUT,
                "rank %d on %s is stopped or unreachable: not heard of for %.1f s, while this rank was %s", p->rank,
                lucid_comm_host(h->comm, p->rank), silence, clause);
+    h->suspects = true;
     note_failure(h, h->comm->rank, lucid_failure());
 }
 
@@ -219,18 +221,24 @@ static void print_failure(const lucid_comm *comm, const char *line) {
     if (write(STDERR_FILENO, text, n < (int)sizeof text ? (size_t)n : sizeof text - 1) < 0) return;
 }
 
-/* Lets the news travel, then ends the process: with its line and the whole job if the verdict is its own. */
+/* Lets the news travel, then ends the process: with its line and the whole job if the verdict is its own.
+ *
+ * When a host cannot be reached the launcher finds out too, if it looks: it is left the time. Asked to end the job
+ * before that, Open MPI's first sends a word to that host's daemon and then waits for TCP to give up, a quarter of an
+ * hour. */
 static void end_process(lucid_heart *h) {
     lucid_comm *comm = h->comm;
+    const double patience = lucid_heart_deadline(comm->options.timeout) + END_SECONDS;
     for (const double until = now() + GRACE_SECONDS; now() < until; nap(POLL_SECONDS / 4))
         if (!comm->broken) exchange(h, false);
     if (comm->options.before_end) comm->options.before_end();
     if (h->verdict.origin == comm->rank) {
         if (!comm->silent) print_failure(comm, h->verdict.line);
+        if (h->suspects || comm->broken) nap(patience);
         take_transport(comm, POLL_SECONDS);
         comm->transport->abort(comm);
     } else {
-        nap(END_SECONDS);
+        nap(patience + END_SECONDS);
     }
     _exit(1);
 }

@@ -17,8 +17,8 @@
 
 typedef struct lucid_heart lucid_heart;
 
-/* Seconds of silence that count as a fault: a tenth of the timeout but at least 10 s, and always less than the timeout,
- * so that a rank that is gone is reported as such before anybody's wait for it ends. */
+/* Seconds of silence that count as a fault: a twentieth of the timeout but at least 10 s, and always less than the
+ * timeout, so that a rank that is gone is reported as such before anybody's wait for it ends. */
 double lucid_heart_deadline(double timeout);
 
 /* Errors: MEMORY. A rank without a peer has a heart too: it serves lucid_comm_dump. */

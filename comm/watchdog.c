@@ -6,6 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define PATIENCE_SECONDS 5
+
 static struct timespec time_after(double seconds) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -19,7 +21,8 @@ static struct timespec time_after(double seconds) {
     return t;
 }
 
-/* exit() would run handlers that may wait for the very call that hangs. */
+/* exit() would run handlers that may wait for the very call that hangs. The launcher is left some time to end the job,
+ * if it knows better what is wrong: see the end in heart.c. */
 static void end_process(const lucid_watchdog *w) {
     if (!w->call) _exit(1);
     char host[64] = "", line[256];
@@ -27,6 +30,7 @@ static void end_process(const lucid_watchdog *w) {
     const int length =
         snprintf(line, sizeof line, "lucid: [%s] %s did not return within %g s\n", host, w->call, w->seconds);
     if (write(STDERR_FILENO, line, (size_t)length) < 0) _exit(1);
+    sleep(PATIENCE_SECONDS);
     _exit(1);
 }
 

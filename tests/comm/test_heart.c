@@ -92,8 +92,8 @@ static void dumped(lucid_comm *comm) {
 }
 
 static void deadlines(void) {
-    CHECK_NEAR(lucid_heart_deadline(600), 60, 1e-12, "a tenth of a long timeout");
-    CHECK_NEAR(lucid_heart_deadline(30), 10, 1e-12, "but not hasty");
+    CHECK_NEAR(lucid_heart_deadline(600), 30, 1e-12, "a part of a long timeout");
+    CHECK_NEAR(lucid_heart_deadline(60), 10, 1e-12, "but not hasty");
     CHECK_NEAR(lucid_heart_deadline(5), 4, 1e-12, "and before the timeout");
 }
 

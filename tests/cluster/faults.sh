@@ -1,0 +1,158 @@
+#!/usr/bin/env bash
+# faults.sh SOURCE_DIR SWITCH LUCID [--rounds N] [--seed S] [KIND...]
+#
+# The fault matrix: each kind N times (default 2), at seeded random moments of a run on four hosts. Whatever happens, the
+# run ends in bounded time and says why; there is either the whole output, with an undisturbed run's bits, or nothing.
+source "$(dirname "$0")/lib.sh"
+source "$(dirname "$0")/faults_lib.sh"
+kinds=(rank host mpirun stop cut slow loss full readonly folder oversubscribed scancel task frozen)
+rounds=2 seed=1
+parse_fault_options "${@:4}"
+skip_unless_possible --slurm
+
+## Kinds: what happens to a run under mpirun, and how it may end
+
+fault_rank() { # kill -9 of one rank
+    start_run "$1"
+    wait_random
+    strike -KILL
+    expect_end "$1" 8
+}
+
+fault_host() {
+    start_run "$1"
+    wait_random
+    cluster kill h2
+    expect_end "$1" 12
+    cluster boot h2
+}
+
+fault_mpirun() {
+    start_run "$1"
+    wait_random
+    kill -9 "$(pgrep -f "^mpirun .*--output $work/$1\.")" 2>/dev/null
+    expect_end "$1" 8
+}
+
+# Named within the timeout and 2 s, by a survivor.
+fault_stop() {
+    start_run "$1"
+    wait_random
+    strike -STOP
+    expect_named "$1" $((timeout + 2))
+    expect_end "$1" 15
+    [[ -z $struck ]] || kill -9 "$struck" 2>/dev/null
+}
+
+fault_cut() {
+    start_run "$1"
+    wait_random
+    cluster cut h1
+    expect_named "$1" $((timeout + 2))
+    expect_end "$1" 25 15 # those on the cut host must find out by themselves
+    cluster mend h1
+}
+
+fault_slow() {
+    start_run "$1" --timeout 60
+    wait_random
+    cluster limit h3 100mbit
+    expect_success "$1"
+    cluster limit h3 none
+}
+
+fault_loss() {
+    cluster delay 200 5%
+    start_run "$1" --timeout 60
+    expect_success "$1"
+    cluster nodelay
+}
+
+## Kinds: what a file system does
+
+# The output needs 4 MiB. Mounted before the run enters the cluster, in namespaces of its own.
+on_file_system() { # OPTIONS NAME
+    mkdir -p "$work/disk"
+    timeout -k 5 60 unshare -m bash -c 'mount -t tmpfs -o "$1" tmpfs "$2" && shift 2 && "$@"; code=$?; ls -A disk >left; exit $code' - \
+        "$1" "$work/disk" mpirun --oversubscribe -n 3 "$lucid" attend --input qkv.safetensors --output disk/out.safetensors \
+        --tile 256 --threads 1 >"$2.out" 2>"$2.err"
+    expect "exit code ($2)" $? 1
+    expect "files left ($2)" "$(<left)" ""
+    expect "lines on stderr ($2)" "$(grep -c '^lucid: ' "$2.err")" 1
+}
+
+fault_full() {
+    on_file_system "size=$((RANDOM % 3 + 1))m" "$1"
+    grep -q '^lucid: .*out\.safetensors.*No space left on device' "$1.err" || complain "$1: $(<"$1.err")"
+}
+
+fault_readonly() {
+    on_file_system ro "$1"
+    grep -q '^lucid: .*out\.safetensors.*Read-only file system' "$1.err" || complain "$1: $(<"$1.err")"
+}
+
+# Two jobs at once with one output: the last one's, whole.
+fault_folder() {
+    local first second
+    run_local "$1" & first=$!
+    run_local "$1" & second=$!
+    wait $first || complain "$1: the first job failed: $(cat "$1.err")"
+    wait $second || complain "$1: the second job failed: $(cat "$1.err")"
+    expect_output "$1"
+}
+
+# Eight ranks on two processors, one of them running a tenth of the time: slow is not dead.
+fault_oversubscribed() {
+    local ranks slowed
+    run_local "$1" 8 --timeout $((timeout * 4)) & run=$!
+    await_ranks "$1" 8
+    mapfile -t ranks < <(rank_pids "$1")
+    slowed=${ranks[RANDOM % ${#ranks[@]}]}
+    while kill -STOP "$slowed" 2>/dev/null; do
+        sleep 0.09
+        kill -CONT "$slowed" 2>/dev/null
+        sleep 0.01
+    done
+    wait $run || complain "$1: false alarm: $(cat "$1.err")"
+    expect_output "$1"
+}
+
+## Kinds: what Slurm does
+
+fault_scancel() {
+    start_batch "$1"
+    wait_random
+    cluster head scancel --user root
+    expect_end "$1" 15
+}
+
+fault_task() { # kill -9 of one rank
+    start_batch "$1" --timeout $timeout
+    wait_random
+    strike -KILL
+    expect_end "$1" 15
+}
+
+fault_frozen() { # SIGSTOP of one rank
+    start_batch "$1" --timeout $timeout
+    wait_random
+    strike -STOP
+    expect_named "$1" $((timeout + 2))
+    expect_end "$1" 75 # within MPI_Init the others only leave, and srun waits a minute before it kills the frozen one
+    [[ -z $struck ]] || kill -9 "$struck" 2>/dev/null
+}
+
+## All of them
+
+undisturbed || finish
+for kind in "${kinds[@]}"; do
+    for ((round = 1; round <= rounds; round++)); do
+        n_failures_before=$n_failures began=$(now_ms)
+        "fault_$kind" "$kind$round"
+        printf '%-16s %d of %d: %s, %d ms\n' "$kind" $round "$rounds" \
+            "$([[ $n_failures -eq $n_failures_before ]] && echo "${outcome:-ended as it should}" || echo FAILED)" $(($(now_ms) - began))
+        outcome=
+    done
+done
+expect_clean_down
+finish
