@@ -16,8 +16,8 @@ typedef struct {
     pthread_cond_t wake;
 } lucid_watchdog;
 
-/* Prints "lucid: [host] <call> did not return within <seconds> s" and exits 1 a few seconds later unless stopped in time.
- * Where call is NULL it exits at once without a word. Without a thread to be had nothing is watched. */
+/* Prints "lucid: [host] <call> did not return within <seconds> s" and exits 1 a few seconds later unless stopped in
+ * time. Where call is NULL it exits at once without a word. Without a thread to be had nothing is watched. */
 void lucid_watchdog_start(lucid_watchdog *watchdog, const char *call, double seconds);
 void lucid_watchdog_stop(lucid_watchdog *watchdog);
 
