@@ -7,11 +7,6 @@
 
 #include <sys/stat.h>
 
-/* Belongs to the recorder here: the communicator asks for it. */
-const char *lucid_failure(void) {
-    return last_failure;
-}
-
 static lucid_comm *comm;
 
 static lucid_status open_model(const lucid_model_options *options) {
