@@ -490,7 +490,7 @@ int main(int argc, char **argv) {
         {3, 3, 2, 1, .atomic = true, .starts = ALL_STARTS},
         {3, 4, 2, 1, .starts = 40},
         {4, 6, 1, 1, .atomic = true, .starts = 20},
-        {2, 4, 2, 1, .workers = 2, .holds = true},
+        {2, 3, 2, 1, .workers = 2, .holds = true},
         {3, 4, 1, 1, .holds = true, .starts = 3},
         /* the largest */
         {4, 8, 2, 1, .atomic = true},
