@@ -147,7 +147,7 @@ static void run_problem(const lucid_problem *problem, int n_random) {
         must(fixture_run(&want[layer], alone, &(lucid_options){.tile = 64}, NULL, NULL), "alone");
         check_rounded(&want[layer], "alone");
     }
-    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i += n_random > 1 ? 1 : 3) run_cut(want, cuts[i].ends, cuts[i].n);
+    for (size_t i = 0; i<sizeof cuts / sizeof *cuts; i += n_random> 1 ? 1 : 3) run_cut(want, cuts[i].ends, cuts[i].n);
     run_random_cuts(want, n_random, 5);
     for (int layer = 0; layer < N_LAYERS; layer++) fixture_destroy(&want[layer]);
 }
