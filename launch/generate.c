@@ -52,13 +52,14 @@ static void print_times(const generation *g) {
     fprintf(stderr, "; ended by %s\n", launch_answer_end_name(a->end));
 }
 
-static lucid_status write_report(const generation *g, const launch_session *session) {
+static lucid_status write_report(const generation *g, const launch_measures *measures, const launch_session *session) {
     const launch_answer *a = &g->answer;
     json_t *report = launch_json_header(g->options, launch_session_comm(session));
     json_object_set_new(report, "generate",
                         json_pack("{s:I, s:I, s:f, s:f, s:s}", "prompt_tokens", (json_int_t)g->prompt.n, "tokens",
                                   (json_int_t)a->n_tokens, "first_token_seconds", a->first_token, "rest_seconds",
                                   a->rest, "ended_by", launch_answer_end_name(a->end)));
+    json_object_set_new(report, "measures", launch_json_measures(measures));
     return launch_json_write(report, g->options->report);
 }
 
@@ -67,6 +68,7 @@ static lucid_status run(void *work, launch_session *session) {
     const launch_options *o = g->options;
     const lucid_model_config *config = &launch_session_model(session)->config;
     const double begin = launch_clock();
+    launch_measures measures;
     const launch_answer_options options = {
         .sampling = launch_sampling(config, o->temperature, o->top_p, (uint64_t)o->seed),
         .stops = o->stop.items,
@@ -77,9 +79,10 @@ static lucid_status run(void *work, launch_session *session) {
     };
     LUCID_TRY(launch_session_read(session, g->prompt.ids, g->prompt.n, NULL));
     LUCID_TRY(launch_answer_run(&g->answer, session, &g->prompt, &options));
+    LUCID_TRY(launch_session_measure(&measures, session));
     if (!o->quiet) LUCID_TRY(print_text(NULL, "\n", 1));
     if (!o->quiet) print_times(g);
-    return o->report ? write_report(g, session) : LUCID_OK;
+    return o->report ? write_report(g, &measures, session) : LUCID_OK;
 }
 
 lucid_status launch_generate(const launch_options *options, lucid_comm *comm) {

@@ -1,6 +1,7 @@
 #include "launch/session.h"
 
 #include "launch/job.h"
+#include "runtime/memory.h"
 #include "runtime/model/sample.h"
 
 #include <stdlib.h>
@@ -22,7 +23,7 @@ struct launch_session {
     bool over;   /* the others have left */
 };
 
-typedef enum { ORDER_READ, ORDER_TRUNCATE, ORDER_END } order_kind;
+typedef enum { ORDER_READ, ORDER_TRUNCATE, ORDER_MEASURE, ORDER_END } order_kind;
 
 /* What rank 0 sends before each step. */
 typedef struct {
@@ -105,6 +106,22 @@ static lucid_status read_step(launch_session *session, const order *o, const int
     return gather_scores(session, found, 2 * o->n_targets);
 }
 
+/* Every rank's own; the largest of each come out. */
+static lucid_status measure(launch_measures *m, launch_session *session) {
+    const lucid_context_times t = lucid_context_elapsed(session->context);
+    double x[] = {(double)lucid_memory_peak(),
+                  t.total,
+                  t.attention,
+                  t.pack,
+                  t.decode,
+                  t.kernels,
+                  t.kernels > 0 ? -t.flops / t.kernels : 0};
+    LUCID_TRY(lucid_comm_allreduce(session->comm, x, sizeof x / sizeof *x, LUCID_MAX));
+    *m = (launch_measures){
+        .memory = x[0], .total = x[1], .attention = x[2], .pack = x[3], .decode = x[4], .kernels = x[5], .rate = -x[6]};
+    return LUCID_OK;
+}
+
 /* --- orders --- */
 
 static lucid_status send_order(launch_session *session, const order *o) {
@@ -136,16 +153,28 @@ static lucid_status follow_read(launch_session *session, const order *o) {
     return status;
 }
 
-static lucid_status follow(launch_session *session) {
-    for (;;) {
-        order o;
-        LUCID_TRY(lucid_comm_broadcast(session->comm, &o, sizeof o, 0));
-        if (o.kind == ORDER_END) return LUCID_OK;
-        if (o.kind == ORDER_READ)
-            LUCID_TRY(follow_read(session, &o));
-        else
-            LUCID_TRY(lucid_context_truncate(session->context, o.n));
+static lucid_status obey(launch_session *session, const order *o) {
+    launch_measures measures;
+    switch ((order_kind)o->kind) {
+    case ORDER_READ:
+        return follow_read(session, o);
+    case ORDER_TRUNCATE:
+        return lucid_context_truncate(session->context, o->n);
+    case ORDER_MEASURE:
+        return measure(&measures, session);
+    case ORDER_END:
+        break;
     }
+    return LUCID_OK;
+}
+
+static lucid_status follow(launch_session *session) {
+    order o;
+    do {
+        LUCID_TRY(lucid_comm_broadcast(session->comm, &o, sizeof o, 0));
+        LUCID_TRY(obey(session, &o));
+    } while (o.kind != ORDER_END);
+    return LUCID_OK;
 }
 
 lucid_status launch_session_read(launch_session *session, const int32_t *ids, int64_t n,
@@ -176,6 +205,11 @@ free_room:
 lucid_status launch_session_truncate(launch_session *session, int64_t n) {
     LUCID_TRY(send_order(session, &(order){.kind = ORDER_TRUNCATE, .n = n}));
     return lucid_context_truncate(session->context, n);
+}
+
+lucid_status launch_session_measure(launch_measures *measures, launch_session *session) {
+    LUCID_TRY(send_order(session, &(order){.kind = ORDER_MEASURE}));
+    return measure(measures, session);
 }
 
 lucid_status launch_session_next(const float **logits, launch_session *session) {

@@ -202,6 +202,13 @@ static lucid_status load_rows(step *s, int layer) {
     return LUCID_OK;
 }
 
+static void note_run(lucid_context *c, lucid_result result) {
+    const double *phase = result.phase;
+    c->times.kernels +=
+        (phase[LUCID_PHASE_UPDATE] + phase[LUCID_PHASE_SOLVE] + phase[LUCID_PHASE_ATTEND]) / c->options.threads;
+    c->times.flops += result.flops;
+}
+
 static lucid_status attend(step *s, int layer) {
     lucid_context *c = s->context;
     LUCID_TRY(lucid_comm_agree(c->comm, load_rows(s, layer)));
@@ -211,6 +218,7 @@ static lucid_status attend(step *s, int layer) {
     c->adrift = status != LUCID_OK;
     LUCID_TRY(status);
     c->times.attention += lucid_clock() - begin;
+    note_run(c, lucid_attention_result(s->attention));
     c->progress.done += c->progress.now;
     lucid_cache_close_layer(c->cache, layer, s->rows.last - s->rows.first);
     return lucid_attention_store(s->attention, LUCID_OUT, write_rows, s);
@@ -269,7 +277,8 @@ static lucid_status run_layers(step *s) {
     }
     c->progress.done += 2.0 * (double)model->n_parameters * (double)(s->rows.last - s->rows.first);
     LUCID_TRY(lucid_cache_append(c->cache, s->rows.last - s->rows.first));
-    c->times.pack += lucid_attention_result(s->attention).pack;
+    const lucid_result result = lucid_attention_result(s->attention);
+    c->times.pack += result.pack + result.read + result.write;
     return LUCID_OK;
 }
 

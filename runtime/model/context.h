@@ -77,8 +77,10 @@ double lucid_context_flops(const lucid_context *context, int64_t n);
 typedef struct {
     double total;     /* in lucid_context_append */
     double attention; /* of which in lucid_attention_run */
-    double pack;      /* of which in lucid_attention_load and _store */
-    double decode;    /* of which in lucid_decode */
+    double kernels;   /* of which in its kernels, the mean of the threads */
+    double pack;      /* of total in lucid_attention_load and _store */
+    double decode;    /* of total in lucid_decode */
+    double flops;     /* that the kernels' share of this rank stands for */
 } lucid_context_times;
 lucid_context_times lucid_context_elapsed(const lucid_context *context);
 
