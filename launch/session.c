@@ -1,6 +1,7 @@
 #include "launch/session.h"
 
 #include "launch/job.h"
+#include "runtime/cache/folder.h"
 #include "runtime/memory.h"
 #include "runtime/model/sample.h"
 
@@ -16,6 +17,7 @@ struct launch_session {
     lucid_model *model;
     lucid_context *context;
     launch_vocabulary vocabulary; /* rank 0 */
+    lucid_tokens saved;           /* rank 0 */
     launch_needs needs;
     launch_progress progress;
     lucid_safetensors_writer *logits_file;
@@ -23,7 +25,7 @@ struct launch_session {
     bool over;   /* the others have left */
 };
 
-typedef enum { ORDER_READ, ORDER_TRUNCATE, ORDER_MEASURE, ORDER_END } order_kind;
+typedef enum { ORDER_READ, ORDER_TRUNCATE, ORDER_SAVE, ORDER_MEASURE, ORDER_END } order_kind;
 
 /* What rank 0 sends before each step. */
 typedef struct {
@@ -160,6 +162,8 @@ static lucid_status obey(launch_session *session, const order *o) {
         return follow_read(session, o);
     case ORDER_TRUNCATE:
         return lucid_context_truncate(session->context, o->n);
+    case ORDER_SAVE:
+        return lucid_context_save(session->context, session->options->save_context);
     case ORDER_MEASURE:
         return measure(&measures, session);
     case ORDER_END:
@@ -207,6 +211,17 @@ lucid_status launch_session_truncate(launch_session *session, int64_t n) {
     return lucid_context_truncate(session->context, n);
 }
 
+lucid_status launch_session_save(launch_session *session) {
+    LUCID_TRY(send_order(session, &(order){.kind = ORDER_SAVE}));
+    const lucid_status status = lucid_context_save(session->context, session->options->save_context);
+    session->over = status != LUCID_OK;
+    return status;
+}
+
+const lucid_tokens *launch_session_saved(const launch_session *session) {
+    return &session->saved;
+}
+
 lucid_status launch_session_measure(launch_measures *measures, launch_session *session) {
     LUCID_TRY(send_order(session, &(order){.kind = ORDER_MEASURE}));
     return measure(measures, session);
@@ -245,6 +260,7 @@ static lucid_status open_context(launch_session *session) {
         .chunk = o->prefill_chunk,
         .tile = o->tile,
         .cache_dtype = (lucid_dtype)o->cache_dtype,
+        .saved = o->context,
         .isa = o->isa,
         .schedule = o->schedule,
         .memory_budget = (size_t)o->memory_budget,
@@ -288,11 +304,19 @@ static lucid_status commit_logits(launch_session *session) {
 
 /* --- rank 0's command --- */
 
+static lucid_status peek_saved(launch_session *session) {
+    lucid_tokens *saved = &session->saved;
+    LUCID_TRY(lucid_cache_peek(&saved->n, &saved->ids, session->options->context));
+    saved->capacity = saved->n;
+    return launch_vocabulary_check(&session->vocabulary, saved->ids, saved->n, session->options->context);
+}
+
 static lucid_status prepare(launch_session *session, const launch_work *steps, void *work) {
     const lucid_model_config *config = &session->model->config;
     session->next = calloc((size_t)config->vocab_size, sizeof *session->next);
     if (!session->next) return lucid_fail(LUCID_ERR_MEMORY, "no memory for %d logits", config->vocab_size);
     LUCID_TRY(launch_vocabulary_open(&session->vocabulary, session->options, config));
+    if (session->options->context) LUCID_TRY(peek_saved(session));
     LUCID_TRY(steps->prepare(work, session, &session->needs));
     const int64_t max = session->options->max_context;
     if (max && session->needs.max_tokens > max)
@@ -326,6 +350,7 @@ lucid_status launch_session_run(const launch_options *options, lucid_comm *comm,
     lucid_safetensors_destroy(session.logits_file);
     lucid_context_destroy(session.context);
     launch_vocabulary_close(&session.vocabulary);
+    lucid_tokens_free(&session.saved);
     lucid_model_close(session.model);
     free(session.next);
     return status;

@@ -54,6 +54,12 @@ lucid_status launch_session_next(const float **logits, launch_session *session);
 /* Goes back to the first n tokens of the text. */
 lucid_status launch_session_truncate(launch_session *session, int64_t n);
 
+/* Keeps the text in the folder of --save-context. */
+lucid_status launch_session_save(launch_session *session);
+
+/* The ids of --context's text; n is 0 without one. */
+const lucid_tokens *launch_session_saved(const launch_session *session);
+
 /* The largest of all ranks. */
 typedef struct {
     double memory;          /* bytes, the most that was ever resident */

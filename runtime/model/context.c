@@ -2,7 +2,8 @@
 #include "runtime/model/context.h"
 
 #include "runtime/attention/attention.h"
-#include "runtime/cache/cache.h"
+#include "runtime/cache/folder.h"
+#include "runtime/model/fingerprint.h"
 #include "runtime/model/forward.h"
 #include "runtime/model/rows.h"
 
@@ -75,6 +76,18 @@ static lucid_status prepare(lucid_context *c) {
 }
 
 /* Collective. */
+static lucid_status load_cache(lucid_context *c, const lucid_cache_config *config) {
+    char fingerprint[LUCID_FINGERPRINT_MAX];
+    int32_t *ids;
+    lucid_model_fingerprint(fingerprint, c->model, c->options.max_tokens);
+    LUCID_TRY(lucid_cache_load(&c->cache, &ids, c->comm, c->options.saved, fingerprint, config));
+    c->n_tokens = lucid_cache_tokens(c->cache);
+    memcpy(c->ids, ids, (size_t)c->n_tokens * sizeof *ids);
+    free(ids);
+    return LUCID_OK;
+}
+
+/* Collective. */
 static lucid_status create_cache(lucid_context *c) {
     const lucid_model_config *m = &c->model->config;
     const lucid_cache_config config = {
@@ -89,7 +102,10 @@ static lucid_status create_cache(lucid_context *c) {
         .tile = c->options.tile,
         .threads = c->options.threads,
     };
-    LUCID_TRY(lucid_cache_create(&c->cache, c->comm, &config));
+    if (c->options.saved)
+        LUCID_TRY(load_cache(c, &config));
+    else
+        LUCID_TRY(lucid_cache_create(&c->cache, c->comm, &config));
     c->options.tile = lucid_cache_configuration(c->cache)->tile;
     return lucid_decoder_create(&c->decoder, c->cache,
                                 &(lucid_decode_options){.n_heads = m->n_heads, .isa = c->options.isa});
@@ -422,6 +438,12 @@ lucid_status lucid_context_truncate(lucid_context *c, int64_t n) {
     c->n_tokens = n;
     lucid_cache_truncate(c->cache, n);
     return LUCID_OK;
+}
+
+lucid_status lucid_context_save(const lucid_context *c, const char *path) {
+    char fingerprint[LUCID_FINGERPRINT_MAX];
+    lucid_model_fingerprint(fingerprint, c->model, c->options.max_tokens);
+    return lucid_cache_save(c->cache, path, fingerprint, c->ids);
 }
 
 bool lucid_context_adrift(const lucid_context *c) {
