@@ -6,12 +6,13 @@
  *   lucid_attention_load     fill q, k, v, tile by tile, through a reader                 Local
  *   lucid_attention_run      solve and softmax pass                                       Collective
  *   lucid_attention_store    hand out, y, lse to a writer, tile by tile                   Local
+ *   lucid_attention_backward dq, dk, dv from dout, which load reads after a run           Collective
  *   lucid_attention_result   times, bytes, memory of the run                              Local
  *   lucid_certificate        fp64 residuals on sampled rows                               Collective
  *
  * Tensors are (batch, heads, seqlen, dim), row-major, as in files. A rank holds only the tiles that the layout gives
- * it; which ones is of no concern to callers beyond the token ranges that readers and writers are called with. out, y
- * and lse are the same bits for any world size, layout, schedule, tile, budget, thread count and transport.
+ * it; which ones is of no concern to callers beyond the token ranges that readers and writers are called with. All
+ * results are the same bits for any world size, layout, schedule, tile, budget, thread count and transport.
  */
 #ifndef LUCID_H
 #define LUCID_H
@@ -22,7 +23,18 @@
 typedef enum { LUCID_ATTENTION_LUCID, LUCID_ATTENTION_SOFTMAX } lucid_attention_kind;
 typedef enum { LUCID_LAYOUT_AUTO, LUCID_LAYOUT_CONTIGUOUS, LUCID_LAYOUT_ZIGZAG, LUCID_LAYOUT_CYCLIC } lucid_layout_kind;
 typedef enum { LUCID_SCHEDULE_AUTO, LUCID_SCHEDULE_PIPELINED, LUCID_SCHEDULE_FUSED } lucid_schedule_kind;
-typedef enum { LUCID_Q, LUCID_K, LUCID_V, LUCID_OUT, LUCID_Y, LUCID_LSE } lucid_tensor;
+typedef enum {
+    LUCID_Q,
+    LUCID_K,
+    LUCID_V,
+    LUCID_OUT,
+    LUCID_Y,
+    LUCID_LSE,
+    LUCID_DOUT,
+    LUCID_DQ,
+    LUCID_DK,
+    LUCID_DV
+} lucid_tensor;
 
 /* What is computed. The same on every rank. */
 typedef struct {
@@ -50,6 +62,7 @@ typedef struct {
     int channels;         /* head groups that run as chains of their own; 0: chosen */
     double timeout;       /* seconds without progress before a wait is an error; 0: 600 */
     bool trace;           /* keep events for lucid_attention_trace */
+    bool backward;        /* make room for lucid_attention_backward; not on top of a cache */
     /* Called by one thread a few times a second with the share of this rank's work that is done, 0..1. */
     void (*progress)(void *context, double share);
     void *progress_context;
@@ -102,18 +115,24 @@ lucid_status lucid_attention_bind(lucid_attention *attention, float *records, fl
 /* Fills rows (n_tokens, dim) of dtype with tokens first..first+n_tokens-1 of one head. Called by several threads. */
 typedef lucid_status (*lucid_reader)(void *context, void *rows, lucid_tensor tensor, int batch, int head, int64_t first,
                                      int n_tokens);
-/* Takes rows (n_tokens, value_dim) fp32 (LSE: (n_tokens)). */
+/* Takes rows (n_tokens, dim) fp32, dim the tensor's (LSE: (n_tokens)). */
 typedef lucid_status (*lucid_writer)(void *context, const float *rows, lucid_tensor tensor, int batch, int head,
                                      int64_t first, int n_tokens);
 
-/* Reads this rank's tokens of Q, K or V. Errors: INPUT naming tensor, index and rank when a value is NaN or Inf;
- * whatever the reader returns. Local. Load all three before run; run consumes V (Y takes its place). */
+/* Reads this rank's tokens of Q, K or V, or after run those of DOUT. Errors: INPUT naming tensor, index and rank when a
+ * value is NaN or Inf; whatever the reader returns. Local. Load all three before run; run consumes V (Y takes its
+ * place). */
 lucid_status lucid_attention_load(lucid_attention *attention, lucid_tensor tensor, lucid_dtype dtype,
                                   lucid_reader reader, void *context);
 /* Collective. After a failure peers may still wait for this rank's tiles, so nothing can be agreed on any more: tidy up
  * locally, then lucid_comm_abort. */
 lucid_status lucid_attention_run(lucid_attention *attention);
-/* Writes this rank's tokens of OUT, Y or LSE in ascending order of batch, head, token. Local. */
+/* Gradients of sum(out * dout) from the last run and the DOUT loaded since, of which both stay as they are; fills
+ * result anew: update and solve are then the keys' pass, attend the rows', flops 2.5 times the forward's. Collective,
+ * and after a failure as run. */
+lucid_status lucid_attention_backward(lucid_attention *attention);
+/* Writes this rank's tokens of OUT, Y or LSE, or after backward DQ, DK or DV, in ascending order of batch, head, token.
+ * Local. */
 lucid_status lucid_attention_store(lucid_attention *attention, lucid_tensor tensor, lucid_writer writer, void *context);
 
 typedef enum {

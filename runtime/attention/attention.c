@@ -1,5 +1,5 @@
 /* A rank's share of the tensors: set-up, reading in, writing out. */
-#include "runtime/attention/attention.h"
+#include "runtime/attention/backward.h"
 #include "runtime/attention/plan.h"
 #include "runtime/isa.h"
 
@@ -32,6 +32,7 @@ static lucid_status channel_create(lucid_attention *a, lucid_channel *c, int ind
     c->first_sequence = (int)((int64_t)index * n_sequences / n);
     c->n_sequences = (int)((int64_t)(index + 1) * n_sequences / n) - c->first_sequence;
     c->tile_floats = (size_t)c->n_sequences * a->granules_per_tile * a->record_floats;
+    c->tile_step = (ptrdiff_t)c->tile_floats;
     size_t granules = (size_t)(a->n_rows - a->first_row) * c->n_sequences * a->group * a->granules_per_tile;
     int window = c->schedule->config.window;
     bool remote = a->comm->world_size > 1;
@@ -91,6 +92,7 @@ static lucid_status allocate(lucid_attention *a) {
     LUCID_TRY(cursors_create(a));
     for (int i = 0; i < a->plan.channels; i++) LUCID_TRY(channel_create(a, &a->channels[i], i));
     LUCID_TRY(lucid_samples_create(a));
+    if (a->options.backward) LUCID_TRY(lucid_backward_create(a));
     return lucid_workers_create(a);
 }
 
@@ -128,6 +130,7 @@ free_attention:
 void lucid_attention_destroy(lucid_attention *a) {
     if (!a) return;
     lucid_workers_destroy(a);
+    lucid_backward_destroy(a);
     for (int i = 0; a->channels && i < a->plan.channels; i++) {
         lucid_channel *c = &a->channels[i];
         if (!a->bound) free(c->kv);

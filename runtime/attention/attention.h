@@ -18,6 +18,7 @@
 
 typedef struct lucid_worker lucid_worker; /* a thread's scratch and counters, engine.h */
 typedef struct lucid_assignment lucid_assignment;
+typedef struct lucid_backward lucid_backward; /* backward.h */
 
 typedef struct {
     int first_sequence, n_sequences;
@@ -27,6 +28,7 @@ typedef struct {
     double update_cost, attend_cost; /* of a pair of tiles and a sequence, for the progress report */
     size_t tile_floats;              /* of a whole tile of records */
     float *kv;                       /* (n_rows, tile) records of the own tiles */
+    ptrdiff_t tile_step;             /* floats from one own tile to the next */
     float *window;                   /* (window, tile) records of remote tiles */
     float *queries;                  /* (n_rows - first_row, n_sequences, group, granules_per_tile) qt */
     float *states;                   /* the same, states */
@@ -65,6 +67,7 @@ struct lucid_attention {
     float *pending;        /* (sequences, 64, value_ld) the caller's, see lucid_attention_bind; NULL: none */
     lucid_worker *workers; /* (threads) */
     lucid_samples samples;
+    lucid_backward *backward; /* NULL unless options.backward */
     lucid_result result;
     lucid_event *events; /* of all threads, in order of time, after a traced run */
     int64_t n_events;
@@ -100,7 +103,7 @@ static inline int lucid_tile_first_granule(const lucid_attention *a, int tile) {
 }
 
 static inline float *lucid_own_tile(const lucid_channel *c, int row) {
-    return c->kv + (size_t)row * c->tile_floats;
+    return c->kv + row * c->tile_step;
 }
 
 /* Offset of a record in a tile, in records; of a query granule or state, in granules. */

@@ -5,7 +5,7 @@
  * any. A thread that finds nothing to do yields, and past the deadline without any progress on this rank the run fails,
  * naming the tile it waits for. Nothing is allocated inside the loop unless a trace is kept.
  */
-#include "runtime/attention/engine.h"
+#include "runtime/attention/backward.h"
 #include "runtime/attention/plan.h"
 
 #include <math.h>
@@ -498,6 +498,7 @@ lucid_status lucid_engine_run(lucid_attention *a, lucid_channel *channels, int n
 }
 
 lucid_status lucid_attention_run(lucid_attention *a) {
+    if (a->backward) a->backward->loaded = a->backward->ran = false;
     for (int i = 0; i < a->plan.channels; i++) {
         lucid_channel *c = &a->channels[i];
         c->run = run_forward;

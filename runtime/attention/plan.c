@@ -1,5 +1,6 @@
 /* The plan: every choice that a run makes from sizes alone, and what it costs. Pure, so that --plan and a run agree. */
 #include "runtime/attention/plan.h"
+#include "runtime/attention/backward.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -45,7 +46,9 @@ lucid_status lucid_problem_check(const lucid_problem *p) {
     return LUCID_OK;
 }
 
-static lucid_status check_options(const lucid_options *o) {
+static lucid_status check_options(const lucid_options *o, const lucid_problem *p) {
+    if (o->backward && (p->n_cached || p->cache_dtype != LUCID_F32))
+        return lucid_fail(LUCID_ERR_USAGE, "there is no backward pass on top of a cache or through its rounding");
     if (o->tile < 0 || o->tile % LUCID_GRANULE || o->tile > TILE_LIMIT)
         return lucid_fail(LUCID_ERR_USAGE, "tile %lld is not a multiple of %d tokens up to 2^24", (long long)o->tile,
                           LUCID_GRANULE);
@@ -85,10 +88,22 @@ static size_t tile_bytes(const lucid_plan *plan, const lucid_problem *p) {
            lucid_record_floats(lucid_problem_shape(p)) * sizeof(float);
 }
 
-static size_t tensor_bytes(const lucid_plan *plan, const lucid_problem *p, const rank_share *most) {
+/* The same in the backward pass, and the sums of an own tile. */
+static size_t gradient_tile_bytes(const lucid_plan *plan, const lucid_problem *p) {
+    return (size_t)(plan->tile / LUCID_GRANULE) * p->batch * p->n_kv_heads *
+           lucid_gradient_row_floats(lucid_problem_shape(p), p->n_heads / p->n_kv_heads) * sizeof(float);
+}
+static size_t sums_bytes(const lucid_plan *plan, const lucid_problem *p) {
+    return (size_t)(plan->tile / LUCID_GRANULE) * p->batch * p->n_kv_heads *
+           lucid_sums_floats(lucid_problem_shape(p), p->n_heads / p->n_kv_heads) * sizeof(float);
+}
+
+static size_t tensor_bytes(const lucid_plan *plan, const lucid_problem *p, const lucid_options *o,
+                           const rank_share *most) {
     lucid_shape shape = lucid_problem_shape(p);
     size_t query = (lucid_query_floats(shape) + lucid_state_floats(shape)) * sizeof(float);
-    return (size_t)most->rows * tile_bytes(plan, p) +
+    size_t backward = o->backward ? gradient_tile_bytes(plan, p) + sums_bytes(plan, p) : 0;
+    return (size_t)most->rows * (tile_bytes(plan, p) + backward) +
            (size_t)most->new_rows * (size_t)(plan->tile / LUCID_GRANULE) * p->batch * p->n_heads * query;
 }
 
@@ -125,15 +140,17 @@ static lucid_status most_of(rank_share *most, const lucid_layout *layout, int fi
 
 typedef struct {
     rank_share most;
-    size_t slot_bytes;
-    int window_wanted; /* slots with which the schedule loses next to nothing by waiting for one */
+    size_t message_bytes, slot_bytes; /* a slot of the window holds a tile, with backward one of either pass */
+    int window_wanted;                /* slots with which the schedule loses next to nothing by waiting for one */
 } demand;
 
 /* Cyclic rows consume their tiles as they come. The others' last rows need every tile, long after it came: a window of
  * half of what comes in costs them a fifth of their efficiency. */
-static lucid_status demand_of(demand *d, const lucid_plan *plan, const lucid_problem *p, int world_size) {
+static lucid_status demand_of(demand *d, const lucid_plan *plan, const lucid_problem *p, const lucid_options *o,
+                              int world_size) {
     lucid_layout layout = {.kind = plan->layout, .world_size = world_size, .n_tiles = (int)plan->n_tiles};
-    *d = (demand){.slot_bytes = tile_bytes(plan, p)};
+    *d = (demand){.message_bytes = tile_bytes(plan, p)};
+    d->slot_bytes = d->message_bytes + (o->backward ? gradient_tile_bytes(plan, p) : 0);
     LUCID_TRY(most_of(&d->most, &layout, (int)(p->n_cached / plan->tile)));
     bool few = plan->layout == LUCID_LAYOUT_CYCLIC && d->most.incoming > CYCLIC_WINDOW;
     d->window_wanted = few ? CYCLIC_WINDOW : d->most.incoming;
@@ -151,8 +168,8 @@ static size_t window_budget(const lucid_options *o, size_t tensors, size_t free_
 /* With the tile and layout fixed: the window, the rounds, the memory. */
 static lucid_status fit(lucid_plan *plan, const lucid_problem *p, const lucid_options *o, int world_size,
                         size_t free_bytes, demand *d) {
-    LUCID_TRY(demand_of(d, plan, p, world_size));
-    plan->tensor_bytes_max = tensor_bytes(plan, p, &d->most);
+    LUCID_TRY(demand_of(d, plan, p, o, world_size));
+    plan->tensor_bytes_max = tensor_bytes(plan, p, o, &d->most);
     size_t budget = window_budget(o, plan->tensor_bytes_max, free_bytes);
     size_t slots = budget / d->slot_bytes;
     if (d->most.incoming && !slots)
@@ -208,7 +225,7 @@ lucid_status lucid_plan_make(lucid_plan *plan, const lucid_problem *problem, con
     lucid_plan made = {0};
     demand d;
     LUCID_TRY(lucid_problem_check(problem));
-    LUCID_TRY(check_options(options));
+    LUCID_TRY(check_options(options, problem));
     LUCID_TRY(choose_tile_and_layout(&made, problem, options, world_size, free_bytes, &d));
     bool solve = problem->attention == LUCID_ATTENTION_LUCID;
     made.schedule = options->schedule == LUCID_SCHEDULE_AUTO ? LUCID_SCHEDULE_FUSED : options->schedule;
@@ -219,7 +236,7 @@ lucid_status lucid_plan_make(lucid_plan *plan, const lucid_problem *problem, con
     int64_t rounds = made.second_round ? 2 : 1;
     made.scratch_bytes = lucid_attention_scratch_bytes(problem, &made, threads);
     made.messages_max = rounds * d.most.sent * made.channels;
-    made.bytes_sent_max = (double)rounds * d.most.sent * (double)d.slot_bytes;
+    made.bytes_sent_max = (double)rounds * d.most.sent * (double)d.message_bytes;
     count_flops(&made, problem, &d);
     size_t total = made.tensor_bytes_max + made.window_bytes + made.scratch_bytes;
     if (free_bytes && total > free_bytes)

@@ -93,9 +93,10 @@ static int range_end(const lucid_schedule *s, lucid_piece_kind kind, int first, 
     return last;
 }
 
-/* How far the row may go beside the one before it. */
+/* How far the row may go beside the one before it: no limit once that has taken all of its own. */
 static int in_step(const lucid_schedule *s, const int *next, int row, int limit) {
-    return s->config.in_step && row > 0 && next[row - 1] < limit ? next[row - 1] : limit;
+    if (!s->config.in_step || row == 0 || next[row - 1] > s->rows[row - 1]) return limit;
+    return next[row - 1] < limit ? next[row - 1] : limit;
 }
 
 bool lucid_schedule_pause(lucid_schedule *s, int row, lucid_cursor *cursor) {
@@ -280,6 +281,7 @@ void lucid_schedule_sent(lucid_schedule *s, const lucid_transfer *transfer) {
 
 /* Receives need no look: what comes is sent on or applied by a row. */
 bool lucid_schedule_finished(const lucid_schedule *s) {
+    if (s->count->solved_rows < s->n_rows) return false;
     return s->count->finished_rows == s->n_rows && s->count->sends_in_flight == 0 &&
            s->count->next_send[0] >= s->n_positions && s->count->next_send[1] >= s->n_positions;
 }
@@ -345,7 +347,8 @@ void lucid_schedule_start(lucid_schedule *s, const lucid_cursor *cursors) {
     for (int row = 0; row < s->n_rows; row++) {
         int tile = s->rows[row];
         s->update_next[row] = !s->config.solve ? tile + 1 : cursors ? cursors[tile].update_next : 0;
-        s->attend_next[row] = cursors ? cursors[tile].attend_next : s->config.onward ? tile : 0;
+        int attend_first = s->config.no_attend ? attend_end(s, row) : s->config.onward ? tile : 0;
+        s->attend_next[row] = cursors ? cursors[tile].attend_next : attend_first;
     }
     count_rows(s);
     s->count->next_incoming = next_incoming(s, 0);

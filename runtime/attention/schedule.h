@@ -43,9 +43,10 @@ typedef struct {
     int range_max; /* key tiles in one piece of work, at least 1 */
 
     /* Of the backward pass. */
-    bool onward;  /* without `solve`: rows take their own tile and those after it, not those before it */
-    bool in_step; /* one rank: a row takes no tile that the row before it has not taken, so that a tile too is at work
-                     with one row at a time, in ascending order */
+    bool no_attend; /* the solve is all; fused, for one round */
+    bool onward;    /* without `solve`: rows take their own tile and those after it, not those before it */
+    bool in_step;   /* one rank: a row takes no tile that the row before it has not taken, so that a tile too is at work
+                       with one row at a time, in ascending order */
     const struct lucid_schedule
         *after; /* of the same layout: softmax work waits until the row is solved there; or NULL */
 } lucid_schedule_config;

@@ -3,7 +3,7 @@
  * Threads share the tiles of all heads. Tokens that a cache holds already are neither read nor written; where new
  * tokens share a granule with them, they are packed aside and put beside them.
  */
-#include "runtime/attention/attention.h"
+#include "runtime/attention/backward.h"
 #include "runtime/attention/plan.h"
 #include "runtime/files/half.h"
 
@@ -45,13 +45,13 @@ typedef struct {
 } tile_job;
 
 static int tensor_dim(const lucid_attention *a, lucid_tensor tensor) {
-    return tensor == LUCID_LSE                      ? 1
-           : tensor == LUCID_Q || tensor == LUCID_K ? a->problem.head_dim
-                                                    : a->problem.value_dim;
+    bool keys = tensor == LUCID_Q || tensor == LUCID_K || tensor == LUCID_DQ || tensor == LUCID_DK;
+    return tensor == LUCID_LSE ? 1 : keys ? a->problem.head_dim : a->problem.value_dim;
 }
 
 static bool has_query_heads(lucid_tensor tensor) {
-    return tensor == LUCID_Q || tensor == LUCID_OUT || tensor == LUCID_LSE;
+    return tensor == LUCID_Q || tensor == LUCID_OUT || tensor == LUCID_LSE || tensor == LUCID_DOUT ||
+           tensor == LUCID_DQ;
 }
 
 /* The job's batch and head in the numbering of files. */
@@ -126,6 +126,8 @@ static void pack_granule(const tile_job *job, const void *rows, lucid_dtype dtyp
                     lucid_query_index(a, job->channel, job->row, job->sequence, job->head, granule) * a->query_floats;
         if (cached) memset(qt, 0, a->query_floats * sizeof *qt);
         pack_columns(job, qt, rows, dtype, cached, n_rows, aside);
+    } else if (job->tensor == LUCID_DOUT) {
+        lucid_backward_pack(a, job->channel, job->row, job->sequence, job->head, granule, rows, dtype, n_rows);
     } else if (job->tensor == LUCID_K) {
         pack_columns(job, record, rows, dtype, cached, n_rows, aside);
         lucid_round(record, a->problem.cache_dtype, lucid_record_rnorm(a->shape));
@@ -137,7 +139,7 @@ static void pack_granule(const tile_job *job, const void *rows, lucid_dtype dtyp
 
 static lucid_status load_tile(const tile_job *job, lucid_dtype dtype, lucid_reader reader, void *context,
                               const staging *buffers, double *read_seconds) {
-    static const char *const names[] = {"q", "k", "v"};
+    static const char *const names[] = {[LUCID_Q] = "q", [LUCID_K] = "k", [LUCID_V] = "v", [LUCID_DOUT] = "dout"};
     lucid_attention *a = job->a;
     int tile = job->channel->schedule->rows[job->row], cached = lucid_tile_cached(a, tile);
     int batch, head, dim = tensor_dim(a, job->tensor), n_tokens = lucid_tile_tokens(a, tile) - cached;
@@ -187,6 +189,8 @@ lucid_status lucid_attention_load(lucid_attention *a, lucid_tensor tensor, lucid
     size_t bytes = (size_t)a->plan.tile * tensor_dim(a, tensor) * lucid_dtype_bytes(dtype);
     double begin = lucid_clock(), read_seconds = 0;
     if (a->problem.n_cached && !a->bound) return lucid_fail(LUCID_ERR_INTERNAL, "load on top of no cache: bind one");
+    if (tensor == LUCID_DOUT && !(a->backward && a->ran))
+        return lucid_fail(LUCID_ERR_INTERNAL, "dout is read after a run that backward was planned for");
     if (tensor == LUCID_V) lucid_samples_reset(a);
     lucid_cursors_reset(a);
 #pragma omp parallel num_threads(a->threads) reduction(+ : read_seconds)
@@ -214,7 +218,10 @@ lucid_status lucid_attention_load(lucid_attention *a, lucid_tensor tensor, lucid
     if (status == LUCID_ERR_MEMORY) lucid_fail(status, "no memory for %zu bytes of rows", bytes);
     a->result.read += read_seconds / a->threads;
     a->result.pack += lucid_clock() - begin - read_seconds / a->threads;
-    a->ran = false;
+    if (tensor != LUCID_DOUT)
+        a->ran = false;
+    else
+        a->backward->loaded = !status;
     return status;
 }
 
@@ -222,6 +229,10 @@ lucid_status lucid_attention_load(lucid_attention *a, lucid_tensor tensor, lucid
 
 static void unpack_granule(const tile_job *job, float *out, float *lse, int granule, int n_rows) {
     const lucid_attention *a = job->a;
+    if (job->tensor >= LUCID_DQ) {
+        lucid_backward_unpack(a, job->channel, job->tensor, job->row, job->sequence, job->head, granule, out, n_rows);
+        return;
+    }
     if (job->tensor == LUCID_Y) {
         const float *record =
             lucid_own_tile(job->channel, job->row) + lucid_record_index(a, job->sequence, granule) * a->record_floats;
@@ -242,13 +253,13 @@ static lucid_status store_tile(const tile_job *job, lucid_writer writer, void *c
     const lucid_attention *a = job->a;
     int tile = job->channel->schedule->rows[job->row], n_tokens = lucid_tile_tokens(a, tile);
     int batch, head, granules = lucid_tile_granules(a, tile), cached = lucid_tile_cached(a, tile);
+    size_t dim = (size_t)tensor_dim(a, job->tensor);
     global_head(job, &batch, &head);
     for (int g = lucid_tile_first_granule(a, tile); g < granules; g++) {
         int first = g * LUCID_GRANULE, left = n_tokens - first;
-        unpack_granule(job, out + (size_t)first * a->problem.value_dim, lse + first, g,
-                       left < LUCID_GRANULE ? left : LUCID_GRANULE);
+        unpack_granule(job, out + (size_t)first * dim, lse + first, g, left < LUCID_GRANULE ? left : LUCID_GRANULE);
     }
-    const float *rows = job->tensor == LUCID_LSE ? lse + cached : out + (size_t)cached * a->problem.value_dim;
+    const float *rows = job->tensor == LUCID_LSE ? lse + cached : out + (size_t)cached * dim;
     double begin = lucid_clock();
     lucid_status status =
         writer(context, rows, job->tensor, batch, head, lucid_tile_first(a, tile) + cached, n_tokens - cached);
@@ -259,7 +270,10 @@ static lucid_status store_tile(const tile_job *job, lucid_writer writer, void *c
 lucid_status lucid_attention_store(lucid_attention *a, lucid_tensor tensor, lucid_writer writer, void *context) {
     lucid_status status = LUCID_OK;
     if (!a->ran) return lucid_fail(LUCID_ERR_INTERNAL, "store without a run");
-    float *out = lucid_alloc((size_t)a->plan.tile * a->problem.value_dim * sizeof(float));
+    if (tensor >= LUCID_DQ && !(a->backward && a->backward->ran))
+        return lucid_fail(LUCID_ERR_INTERNAL, "store of gradients without a backward run");
+    int dim = tensor == LUCID_LSE ? a->problem.value_dim : tensor_dim(a, tensor);
+    float *out = lucid_alloc((size_t)a->plan.tile * dim * sizeof(float));
     float *lse = lucid_alloc((size_t)a->plan.tile * sizeof(float));
     if (!out || !lse) status = lucid_fail(LUCID_ERR_MEMORY, "no memory for a tile of output");
     double begin = lucid_clock(), write_seconds = 0;

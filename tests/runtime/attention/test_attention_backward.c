@@ -1,0 +1,238 @@
+/* dq, dk and dv: against the dense fp64 backward, and the same bytes however the work is shared out.
+ *
+ * Each rank computes a problem alone over the `self` transport, one thread, smallest tile, which the oracle judges;
+ * then it compares its part of every distributed run with that, over layouts, tiles, budgets, channels and threads. */
+#include "kernels/ref/dense.h"
+#include "tests/check.h"
+#include "tests/runtime/attention/attention_fixture.h"
+
+static lucid_comm *comm, *alone;
+static int every = 1; /* `quick` runs each fifth combination only, for builds that are slow */
+
+/* Gradients of sum(out * dout): (batch, n_heads, N, d), (batch, n_kv_heads, N, d), (batch, n_kv_heads, N, d_v). */
+typedef struct {
+    fixture f; /* the inputs */
+    float *dq, *dk, *dv;
+    unsigned char *seen; /* (batch, n_heads, N) rows of dq that this rank stored */
+} gradients;
+
+static size_t kv_rows(const lucid_problem *p) {
+    return (size_t)p->batch * p->n_kv_heads * (size_t)p->seqlen;
+}
+static size_t query_rows(const lucid_problem *p) {
+    return (size_t)p->batch * p->n_heads * (size_t)p->seqlen;
+}
+
+static void gradients_create(gradients *g, const lucid_problem *p, fixture_keys keys) {
+    *g = (gradients){.f = {.problem = *p, .keys = keys, .seed = 11}};
+    g->dq = calloc(query_rows(p) * (size_t)p->head_dim, sizeof(float));
+    g->dk = calloc(kv_rows(p) * (size_t)p->head_dim, sizeof(float));
+    g->dv = calloc(kv_rows(p) * (size_t)p->value_dim, sizeof(float));
+    g->seen = calloc(query_rows(p), 1);
+}
+
+static void gradients_destroy(gradients *g) {
+    free(g->dq), free(g->dk), free(g->dv), free(g->seen);
+}
+
+static int dim_of(const lucid_problem *p, lucid_tensor tensor) {
+    return tensor == LUCID_V || tensor == LUCID_DOUT || tensor == LUCID_DV ? p->value_dim : p->head_dim;
+}
+
+static lucid_status read_rows(void *context, void *rows, lucid_tensor tensor, int batch, int head, int64_t first,
+                              int n_tokens) {
+    const gradients *g = context;
+    int dim = dim_of(&g->f.problem, tensor);
+    for (int i = 0; i < n_tokens; i++)
+        for (int c = 0; c < dim; c++)
+            ((float *)rows)[(size_t)i * dim + c] = fixture_element(&g->f, tensor, batch, head, first + i, c);
+    return LUCID_OK;
+}
+
+static lucid_status write_rows(void *context, const float *rows, lucid_tensor tensor, int batch, int head,
+                               int64_t first, int n_tokens) {
+    gradients *g = context;
+    const lucid_problem *p = &g->f.problem;
+    int heads = tensor == LUCID_DQ ? p->n_heads : p->n_kv_heads, dim = dim_of(p, tensor);
+    size_t row = ((size_t)batch * heads + head) * (size_t)p->seqlen + (size_t)first;
+    float *to = tensor == LUCID_DQ ? g->dq : tensor == LUCID_DK ? g->dk : g->dv;
+    memcpy(to + row * dim, rows, (size_t)n_tokens * dim * sizeof(float));
+    if (tensor == LUCID_DQ) memset(g->seen + row, 1, (size_t)n_tokens);
+    return LUCID_OK;
+}
+
+static lucid_status compute(gradients *g, lucid_comm *c, lucid_options options) {
+    lucid_attention *a;
+    options.backward = true;
+    LUCID_TRY(lucid_attention_create(&a, c, &g->f.problem, &options));
+    lucid_status status = LUCID_OK;
+    for (int tensor = LUCID_Q; tensor <= LUCID_V && !status; tensor++)
+        status = lucid_attention_load(a, (lucid_tensor)tensor, LUCID_F32, read_rows, g);
+    if (!status) status = lucid_attention_run(a);
+    if (!status) status = lucid_attention_load(a, LUCID_DOUT, LUCID_F32, read_rows, g);
+    if (!status) status = lucid_attention_backward(a);
+    for (int tensor = LUCID_DQ; tensor <= LUCID_DV && !status; tensor++)
+        status = lucid_attention_store(a, (lucid_tensor)tensor, write_rows, g);
+    lucid_attention_destroy(a);
+    return status;
+}
+
+static void compute_or_exit(gradients *g, lucid_comm *c, lucid_options options, const char *what) {
+    if (!compute(g, c, options)) return;
+    fprintf(stderr, "%s: %s\n", what, lucid_failure());
+    exit(1);
+}
+
+/* --- the oracle --- */
+
+static double *wide(const gradients *g, lucid_tensor tensor, int batch, int head) {
+    int64_t n = g->f.problem.seqlen;
+    int dim = dim_of(&g->f.problem, tensor);
+    double *x = malloc((size_t)(n * dim) * sizeof *x);
+    for (int64_t i = 0; i < n * dim; i++) x[i] = fixture_element(&g->f, tensor, batch, head, i / dim, (int)(i % dim));
+    return x;
+}
+
+static double error_of(const float *x, const double *want, int64_t n, int dim) {
+    double *got = malloc((size_t)(n * dim) * sizeof *got);
+    for (int64_t i = 0; i < n * dim; i++) got[i] = x[i];
+    double error = lucid_dense_row_error(got, want, n, dim);
+    free(got);
+    return error;
+}
+
+/* One key-value head: the largest row error of dq, dk and dv. */
+static void judge_head(double error[3], const gradients *g, int batch, int kv_head) {
+    const lucid_problem *p = &g->f.problem;
+    int64_t n = p->seqlen;
+    int d = p->head_dim, dv = p->value_dim, group = p->n_heads / p->n_kv_heads;
+    bool solve = p->attention == LUCID_ATTENTION_LUCID;
+    double scale = p->softmax_scale != 0 ? p->softmax_scale : 1 / sqrt(d), eps = p->eps > 0 ? p->eps : 1e-5;
+    double *k = wide(g, LUCID_K, batch, kv_head), *y = wide(g, LUCID_V, batch, kv_head), row[LUCID_MAX_HEAD_DIM];
+    double *kn = malloc((size_t)(n * d) * sizeof *kn), *dkn = malloc((size_t)(n * d) * sizeof *dkn);
+    double *dk = calloc((size_t)(n * d), sizeof *dk), *dvalues = calloc((size_t)(n * dv), sizeof *dvalues);
+    double *dq = malloc((size_t)(n * d) * sizeof *dq);
+    lucid_dense_normalise(kn, k, n, d, eps);
+    if (solve) lucid_dense_solve(y, kn, y, n, d, dv);
+    for (int head = kv_head * group; head < (kv_head + 1) * group; head++) {
+        double *q = wide(g, LUCID_Q, batch, head), *dout = wide(g, LUCID_DOUT, batch, head);
+        lucid_dense_attend_backward(dq, dk, dvalues, dout, q, k, y, n, d, dv, scale, row);
+        size_t first = ((size_t)batch * p->n_heads + head) * (size_t)(n * d);
+        double e = error_of(g->dq + first, dq, n, d);
+        if (!(e <= error[0])) error[0] = e; /* NaN stays */
+        free(q), free(dout);
+    }
+    if (solve) lucid_dense_solve_backward(dvalues, dkn, dvalues, kn, y, n, d, dv);
+    if (solve) lucid_dense_normalise_backward(dk, dkn, k, n, d, eps);
+    size_t sequence = (size_t)batch * p->n_kv_heads + kv_head;
+    double e = error_of(g->dk + sequence * (size_t)(n * d), dk, n, d);
+    if (!(e <= error[1])) error[1] = e;
+    e = error_of(g->dv + sequence * (size_t)(n * dv), dvalues, n, dv);
+    if (!(e <= error[2])) error[2] = e;
+    free(k), free(y), free(kn), free(dkn), free(dk), free(dvalues), free(dq);
+}
+
+static void judge(const gradients *g, double tolerance) {
+    static const char *const names[] = {"dq", "dk", "dv"};
+    const lucid_problem *p = &g->f.problem;
+    double error[3] = {0};
+    for (int b = 0; b < p->batch; b++)
+        for (int h = 0; h < p->n_kv_heads; h++) judge_head(error, g, b, h);
+    printf("N %lld d %d d_v %d heads %d/%d keys %d %s: dq %.2g dk %.2g dv %.2g\n", (long long)p->seqlen, p->head_dim,
+           p->value_dim, p->n_heads, p->n_kv_heads, g->f.keys, p->attention ? "softmax" : "lucid", error[0], error[1],
+           error[2]);
+    for (int i = 0; i < 3; i++)
+        CHECK_NEAR(error[i], 0, tolerance, "%s of N %lld, d %d, keys %d", names[i], (long long)p->seqlen, p->head_dim,
+                   g->f.keys);
+}
+
+/* --- invariance --- */
+
+static bool same_rows(const float *got, const float *want, size_t row, int dim) {
+    return !memcmp(got + row * (size_t)dim, want + row * (size_t)dim, (size_t)dim * sizeof *got);
+}
+
+static void compare(const gradients *got, const gradients *want, const char *what) {
+    const lucid_problem *p = &want->f.problem;
+    int group = p->n_heads / p->n_kv_heads;
+    for (size_t row = 0; row < query_rows(p); row++) {
+        size_t kv_row = row / (size_t)p->seqlen / (size_t)group * (size_t)p->seqlen + row % (size_t)p->seqlen;
+        if (!got->seen[row]) continue;
+        bool dq = same_rows(got->dq, want->dq, row, p->head_dim),
+             dk = same_rows(got->dk, want->dk, kv_row, p->head_dim);
+        bool dv = same_rows(got->dv, want->dv, kv_row, p->value_dim);
+        CHECK(dq && dk && dv, "%s: row %zu differs:%s%s%s", what, row, dq ? "" : " dq", dk ? "" : " dk",
+              dv ? "" : " dv");
+        if (!dq || !dk || !dv) return;
+    }
+}
+
+static void check_coverage(const gradients *g, const char *what) {
+    double stored = 0, all = (double)query_rows(&g->f.problem);
+    for (size_t row = 0; row < query_rows(&g->f.problem); row++) stored += g->seen[row];
+    if (lucid_comm_allreduce(comm, &stored, 1, LUCID_SUM)) exit(1);
+    CHECK(stored == all, "%s: %g of %g rows stored", what, stored, all);
+}
+
+static void run_one(const gradients *want, const lucid_options *options) {
+    char what[200];
+    gradients got;
+    gradients_create(&got, &want->f.problem, want->f.keys);
+    snprintf(what, sizeof what, "N %lld layout %d tile %lld budget %zu channels %d threads %d ranks %d",
+             (long long)want->f.problem.seqlen, options->layout, (long long)options->tile, options->memory_budget,
+             options->channels, options->threads, comm->world_size);
+    compute_or_exit(&got, comm, *options, what);
+    compare(&got, want, what);
+    check_coverage(&got, what);
+    gradients_destroy(&got);
+}
+
+/* Budgets of one slot, of three, and plenty. */
+static void run_all(const lucid_problem *p, fixture_keys keys, double tolerance) {
+    gradients want;
+    gradients_create(&want, p, keys);
+    compute_or_exit(&want, alone, (lucid_options){.tile = 64, .channels = 1}, "alone");
+    if (comm->rank == 0) judge(&want, tolerance);
+    int w = lucid_shape_make(p->head_dim, p->value_dim).value_ld, group = p->n_heads / p->n_kv_heads;
+    size_t granule =
+        (size_t)64 * p->batch * p->n_kv_heads * sizeof(float) * (size_t)((2 + group) * (p->head_dim + 1 + w) + group);
+    int n = 0;
+    for (int layout = LUCID_LAYOUT_CONTIGUOUS; layout <= LUCID_LAYOUT_CYCLIC; layout++)
+        for (int tile = 64; tile <= 192; tile += 64)
+            for (int budget = 0; budget < 3; budget++, n++) {
+                if (n % every) continue;
+                size_t slot = granule * (size_t)tile / 64;
+                lucid_options options = {.layout = (lucid_layout_kind)layout,
+                                         .tile = tile,
+                                         .timeout = 60,
+                                         .memory_budget = budget == 0 ? 0 : slot * (size_t)(budget == 1 ? 1 : 3),
+                                         .threads = 1 + n % 3,
+                                         .channels = 1 + n % 2};
+                run_one(&want, &options);
+            }
+    gradients_destroy(&want);
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1 && !strcmp(argv[1], "quick")) every = 5;
+    lucid_comm_options automatic = {.timeout = 60}, self = {.transport = "self"};
+    if (lucid_comm_open(&comm, &automatic) || lucid_comm_open(&alone, &self)) {
+        fprintf(stderr, "%s\n", lucid_failure());
+        return 1;
+    }
+    lucid_problem gqa = {.seqlen = 1000, .batch = 1, .n_heads = 4, .n_kv_heads = 2, .head_dim = 24, .value_dim = 36};
+    lucid_problem odd = {.seqlen = 333, .batch = 2, .n_heads = 3, .n_kv_heads = 1, .head_dim = 68, .value_dim = 40};
+    odd.eps = 0.1, odd.softmax_scale = 0.2;
+    lucid_problem softmax = {.seqlen = 400, .batch = 1, .n_heads = 2, .n_kv_heads = 2, .head_dim = 8, .value_dim = 3};
+    softmax.attention = LUCID_ATTENTION_SOFTMAX;
+    run_all(&gqa, KEYS_CLUSTERED, 1e-4);
+    run_all(&gqa, KEYS_COINCIDENT, 1e-3);
+    run_all(&odd, KEYS_CLUSTERED, 1e-4);
+    run_all(&softmax, KEYS_NORMAL, 1e-5);
+    run_all(&(lucid_problem){.seqlen = 3, .batch = 1, .n_heads = 1, .n_kv_heads = 1, .head_dim = 5, .value_dim = 4},
+            KEYS_NORMAL, 1e-5);
+    int result = check_result();
+    lucid_comm_close(alone);
+    lucid_comm_close(comm);
+    return result;
+}
