@@ -1,6 +1,7 @@
 /* What crosses process borders, as plain structures and as bytes: the job that rank 0 parsed and broadcasts, and the
- * report that each rank sends back. The bytes are protobuf messages (lucid.proto) in an envelope with a version, so
- * that builds that differ notice it instead of misreading each other.
+ * report that each rank sends back. The bytes are protobuf
+ * messages (lucid.proto) in an envelope with a version, so that builds that differ notice it instead of misreading each
+ * other.
  *
  * Unpacking trusts nothing: size, version, unknown or missing parts, ranges of enumerations, finite numbers, lengths,
  * UTF-8 and NUL in texts are checked, and memory is bounded before it is taken. What the numbers mean is the receiver's
@@ -59,9 +60,12 @@ typedef struct {
     int progress;         /* auto, always, never */
     bool verify, plan, certificate, quiet, decode;
 
+    char checkpoint[LUCID_MESSAGE_MAX_PATH]; /* folder */
+    double checkpoint_every;                 /* seconds */
+    bool resume;
+
     /* language models */
     char model[LUCID_MESSAGE_MAX_PATH], logits[LUCID_MESSAGE_MAX_PATH];
-    char context[LUCID_MESSAGE_MAX_PATH], save_context[LUCID_MESSAGE_MAX_PATH];
     char allow_unused[4096]; /* comma separated */
     int64_t max_context, prefill_chunk;
     int cache_dtype; /* lucid_dtype */

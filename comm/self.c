@@ -148,11 +148,6 @@ static lucid_status self_allreduce(lucid_comm *comm, double *x, int n, lucid_red
     return LUCID_OK;
 }
 
-static lucid_status self_split(lucid_comm *part, lucid_comm *comm, int colour) {
-    (void)comm, (void)colour;
-    return self_open(part);
-}
-
 extern const lucid_transport lucid_transport_self;
 const lucid_transport lucid_transport_self = {
     .name = "self",
@@ -167,5 +162,4 @@ const lucid_transport lucid_transport_self = {
     .gather = self_gather,
     .allgather = self_allgather,
     .allreduce = self_allreduce,
-    .split = self_split,
 };

@@ -9,15 +9,26 @@ enum { EMPTY, WRITING, WRITTEN };
 
 static atomic_int state = EMPTY;
 static char line[512];
+static _Thread_local struct {
+    char *line;
+    size_t n_bytes;
+} diverted;
+
+void lucid_failure_divert(char *to, size_t n_bytes) {
+    diverted.line = to;
+    diverted.n_bytes = n_bytes;
+    if (to) to[0] = '\0';
+}
 
 lucid_status lucid_fail(lucid_status status, const char *format, ...) {
     int expected = EMPTY;
-    if (!atomic_compare_exchange_strong(&state, &expected, WRITING)) return status;
+    const bool divert = diverted.line != NULL;
+    if (divert ? diverted.line[0] != '\0' : !atomic_compare_exchange_strong(&state, &expected, WRITING)) return status;
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
+    vsnprintf(divert ? diverted.line : line, divert ? diverted.n_bytes : sizeof line, format, arguments);
     va_end(arguments);
-    atomic_store(&state, WRITTEN);
+    if (!divert) atomic_store(&state, WRITTEN);
     return status;
 }
 

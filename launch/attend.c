@@ -1,5 +1,6 @@
 /* lucid attend: read or make q, k, v; run; certify; write; sum up. Whatever can be refused is refused before the long
  * run: the input's shapes, a plan that does not fit, an output that cannot be created. */
+#include "launch/checkpoint.h"
 #include "launch/commands.h"
 #include "launch/job.h"
 #include "launch/peak.h"
@@ -117,18 +118,24 @@ static lucid_status attend(launch_job *job, launch_sink *sink) {
     LUCID_TRY(launch_job_measure_peak(job));
     LUCID_TRY(launch_job_certify(&certificate, job));
     LUCID_TRY(store(sink, job));
+    if (job->checkpoint) lucid_checkpoint_remove(job->checkpoint);
     return sum_up(job, &certificate);
 }
 
-lucid_status launch_attend(const launch_options *options, lucid_comm *comm) {
+lucid_status launch_attend(const launch_options *asked, lucid_comm *comm) {
+    launch_options options = *asked;
     launch_source source = {0};
     launch_sink sink = {0};
     launch_job job = {0};
-    lucid_status status = launch_source_open(&source, options);
+    lucid_checkpoint *checkpoint = NULL;
+    lucid_status status = launch_source_open(&source, &options);
     LUCID_TRY_GOTO(lucid_comm_agree(comm, status), close);
-    LUCID_TRY_GOTO(launch_job_plan(&job, options, comm, &source), close);
-    status = options->plan ? plan_only(&job) : attend(&job, &sink);
+    if (!options.plan) LUCID_TRY_GOTO(launch_checkpoint_open(&checkpoint, &options, comm, &source), close);
+    LUCID_TRY_GOTO(launch_job_plan(&job, &options, comm, &source), close);
+    job.checkpoint = checkpoint;
+    status = options.plan ? plan_only(&job) : attend(&job, &sink);
 close:
+    lucid_checkpoint_close(checkpoint); /* its thread reads the attention */
     launch_job_close(&job);
     launch_sink_close(&sink);
     launch_source_close(&source);

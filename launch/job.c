@@ -1,5 +1,6 @@
 #include "launch/job.h"
 
+#include "launch/checkpoint.h"
 #include "launch/peak.h"
 #include "launch/sink.h"
 #include "runtime/memory.h"
@@ -88,6 +89,10 @@ lucid_status launch_job_create(launch_job *job) {
     job->progress = launch_progress_make(job->options->progress, job->comm->rank, job->plan.flops_total);
     job->run.progress = launch_progress_update;
     job->run.progress_context = &job->progress;
+    if (job->checkpoint) {
+        job->run.hook = lucid_checkpoint_hook;
+        job->run.hook_context = job->checkpoint;
+    }
     lucid_status status = lucid_attention_create(&job->attention, job->comm, &job->source->problem, &job->run);
     return lucid_comm_agree(job->comm, status);
 }
@@ -101,11 +106,13 @@ lucid_status launch_job_load(launch_job *job) {
 }
 
 lucid_status launch_job_run(launch_job *job) {
+    if (job->checkpoint) LUCID_TRY(launch_checkpoint_begin(job));
     launch_progress_begin(&job->progress);
     lucid_comm_phase(job->comm, "running attention");
     lucid_status status = lucid_attention_run(job->attention);
     launch_progress_end(&job->progress);
-    if (!status) return LUCID_OK;
+    bool interrupted = status == LUCID_ERR_INTERRUPTED;
+    if (!status || interrupted) return job->checkpoint ? launch_checkpoint_end(job, interrupted) : LUCID_OK;
     launch_sink_discard();
     lucid_comm_abort(job->comm); /* comes back where there is no other rank to end */
     exit(1);

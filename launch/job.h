@@ -6,6 +6,7 @@
 #include "launch/options.h"
 #include "launch/progress.h"
 #include "launch/source.h"
+#include "runtime/checkpoint/checkpoint.h"
 #include "runtime/lucid.h"
 
 typedef struct {
@@ -17,6 +18,7 @@ typedef struct {
     size_t process_bytes; /* the most that a rank has taken before the plan's own: program, libraries, MPI */
     lucid_plan plan;
     lucid_attention *attention;
+    lucid_checkpoint *checkpoint; /* NULL: none */
     launch_progress progress;
     lucid_rank_report report; /* this rank's, filled as the steps pass */
 } launch_job;
@@ -29,7 +31,8 @@ lucid_status launch_job_plan(launch_job *job, const launch_options *options, luc
 lucid_status launch_job_create(launch_job *job);
 lucid_status launch_job_load(launch_job *job);
 
-/* The solve and the softmax pass. A failure in here may have left other ranks waiting: the job is ended. Collective. */
+/* The solve and the softmax pass, from a checkpoint on where there is one. A failure in here may have left other ranks
+ * waiting: the job is ended. So it is, with exit code 75, where it was asked to save and stop. Collective. */
 lucid_status launch_job_run(launch_job *job);
 
 /* Measures the FMA peak with all threads of all ranks at once. Collective. */

@@ -34,6 +34,7 @@ typedef enum {
     OUTPUT,
     MATHEMATICS,
     EXECUTION,
+    CHECKPOINTS,
     REPORTING,
     MEASURING,
     N_SECTIONS
@@ -47,6 +48,7 @@ static const char *const section_names[N_SECTIONS] = {
     [OUTPUT] = "Output",
     [MATHEMATICS] = "What is computed",
     [EXECUTION] = "How it is computed",
+    [CHECKPOINTS] = "Checkpoints",
     [REPORTING] = "Reporting",
     [MEASURING] = "Measuring",
 };
@@ -96,8 +98,6 @@ static const option table[] = {
     {"requests", MODEL, BATCH, TEXT, FIELD(requests), "FILE", NULL, NULL, 0, 0,
      "JSON lines as lm-evaluation-harness has them: request_type (loglikelihood, loglikelihood_rolling or "
      "generate_until) and arguments"},
-    {"context", MODEL, GENERATE | BATCH, TEXT, FIELD(context), "DIR", NULL, NULL, 0, 0,
-     "a text read before, by --save-context: the prompt goes on from it; requests that begin with it read on"},
     {"bos", MODEL, MODELS, CHOICE, FIELD(bos), NULL, "auto|yes|no", "auto", 0, 0,
      "begin with the token for it; auto: as the tokenizer does"},
     {"max-context", MODEL, MODELS, INTEGER, FIELD(max_context), "N", NULL, "0", 0, TOKENS_MAX,
@@ -117,8 +117,6 @@ static const option table[] = {
 
     {"output", OUTPUT, BATCH, TEXT, FIELD(output), "FILE", NULL, NULL, 0, 0,
      "JSON lines: the requests with resps added; FILE.partial until it is complete, and gone on with from there"},
-    {"save-context", OUTPUT, GENERATE, TEXT, FIELD(save_context), "DIR", NULL, NULL, 0, 0,
-     "keep the prompt's text and cache there, for any number of ranks"},
     {"logits", OUTPUT, SCORE, TEXT, FIELD(logits), "FILE", NULL, NULL, 0, 0,
      "safetensors file for logits (positions, vocabulary) in fp32"},
     {"positions", OUTPUT, SCORE, TEXT, FIELD(positions), "A:B", NULL, NULL, 0, 0,
@@ -161,6 +159,13 @@ static const option table[] = {
      "tokens of each rank that are read at once; 0: 16K"},
     {"plan", EXECUTION, ATTEND, FLAG, FIELD(plan), NULL, NULL, NULL, 0, 0,
      "print memory, messages, flops and expected time, and stop"},
+
+    {"checkpoint", CHECKPOINTS, ATTEND, TEXT, FIELD(checkpoint), "DIR", NULL, NULL, 0, 0,
+     "save what is done into this folder, until results are written; SIGUSR1: save, and end with exit code 75"},
+    {"checkpoint-every", CHECKPOINTS, ATTEND, REAL, FIELD(checkpoint_every), "SEC", NULL, "300", 0.01, 1e7,
+     "what a run that dies may lose"},
+    {"resume", CHECKPOINTS, ATTEND, FLAG, FIELD(resume), NULL, NULL, NULL, 0, 0,
+     "go on from --checkpoint; ranks, layout and schedule may be others"},
 
     {"lengths", MEASURING, BENCH, TEXT, FIELD(lengths), "N,N,...", NULL, "4K,16K", 0, 0,
      "sequence lengths to measure, without --input"},
@@ -434,6 +439,8 @@ static lucid_status check_combination(const launch_options *options, const unsig
         return lucid_fail(LUCID_ERR_USAGE, "make needs --output FILE and --random N");
     if (options->attention == LUCID_ATTENTION_SOFTMAX && options->save & SAVE_Y && options->command == COMMAND_ATTEND)
         return lucid_fail(LUCID_ERR_USAGE, "--save: softmax attention has no y");
+    if (options->resume && !options->checkpoint)
+        return lucid_fail(LUCID_ERR_USAGE, "--resume: from which folder? Add --checkpoint DIR");
     if (MODELS >> options->command & 1) LUCID_TRY(check_model_options(options));
     if (options->tile % 64)
         return lucid_fail(LUCID_ERR_USAGE, "--tile: %" PRId64 " is not a multiple of 64", options->tile);

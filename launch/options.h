@@ -41,6 +41,8 @@ typedef struct {
     launch_command command;
     bool help, version, quiet, plan, decode;
     const char *input, *output, *report, *trace; /* NULL: not given */
+    const char *checkpoint;                      /* folder; NULL: none */
+    bool resume;
     const char *isa, *comm;
     const char *lengths; /* bench: comma separated */
     const char *cached;  /* bench --decode: comma separated */
@@ -49,11 +51,10 @@ typedef struct {
     int out_dtype, attention, layout, schedule, device, progress, baseline;
     int64_t random, heads, kv_heads, head_dim, value_dim, batch, seed;
     int64_t threads, tile, memory_budget, channels, repeat;
-    double softmax_scale, eps, timeout;
+    double softmax_scale, eps, timeout, checkpoint_every;
 
     /* Language models */
     const char *model, *logits, *allow_unused;
-    const char *context, *save_context;
     int64_t max_context, prefill_chunk;
     int cache_dtype; /* lucid_dtype */
 

@@ -33,12 +33,11 @@ static lucid_status job_texts(lucid_job *job, const launch_options *o) {
     LUCID_TRY(copy_text(job->input, sizeof job->input, o->input));
     LUCID_TRY(copy_text(job->output, sizeof job->output, o->output));
     LUCID_TRY(copy_text(job->report, sizeof job->report, o->report));
+    LUCID_TRY(copy_text(job->checkpoint, sizeof job->checkpoint, o->checkpoint));
     LUCID_TRY(copy_text(job->trace, sizeof job->trace, o->trace));
     LUCID_TRY(copy_text(job->cached, sizeof job->cached, o->cached));
     LUCID_TRY(copy_text(job->lengths, sizeof job->lengths, o->lengths));
     LUCID_TRY(copy_text(job->model, sizeof job->model, o->model));
-    LUCID_TRY(copy_text(job->context, sizeof job->context, o->context));
-    LUCID_TRY(copy_text(job->save_context, sizeof job->save_context, o->save_context));
     LUCID_TRY(copy_text(job->logits, sizeof job->logits, o->logits));
     return copy_text(job->allow_unused, sizeof job->allow_unused, o->allow_unused);
 }
@@ -75,6 +74,8 @@ static lucid_status job_from_options(lucid_job *job, const launch_options *o) {
         .plan = o->plan,
         .quiet = o->quiet,
         .decode = o->decode,
+        .checkpoint_every = o->checkpoint_every,
+        .resume = o->resume,
         .max_context = o->max_context,
         .prefill_chunk = o->prefill_chunk,
         .cache_dtype = o->cache_dtype,
@@ -121,9 +122,10 @@ static void options_from_job(launch_options *options, const lucid_job *job) {
         .plan = job->plan,
         .quiet = job->quiet,
         .decode = job->decode,
+        .checkpoint = text_or_null(job->checkpoint),
+        .checkpoint_every = job->checkpoint_every,
+        .resume = job->resume,
         .model = text_or_null(job->model),
-        .context = text_or_null(job->context),
-        .save_context = text_or_null(job->save_context),
         .logits = text_or_null(job->logits),
         .allow_unused = text_or_null(job->allow_unused),
         .max_context = job->max_context,

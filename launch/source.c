@@ -126,9 +126,8 @@ void launch_source_close(launch_source *source) {
     source->file = NULL;
 }
 
-lucid_status launch_source_read(void *context, void *rows, lucid_tensor tensor, int batch, int head, int64_t first,
-                                int n_tokens) {
-    const launch_source *source = context;
+static lucid_status read_rows(const launch_source *source, void *rows, lucid_tensor tensor, int batch, int head,
+                              int64_t first, int n_tokens) {
     const lucid_problem *p = &source->problem;
     int dim = launch_tensor_dim(p, tensor);
     if (!source->file) {
@@ -138,6 +137,16 @@ lucid_status launch_source_read(void *context, void *rows, lucid_tensor tensor, 
     /* The file is checked: no product exceeds its size. */
     int64_t row = launch_tensor_row(p, tensor, batch, head, first);
     return lucid_safetensors_read(source->file, source->tensors[tensor], row * dim, (int64_t)n_tokens * dim, rows);
+}
+
+lucid_status launch_source_read(void *context, void *rows, lucid_tensor tensor, int batch, int head, int64_t first,
+                                int n_tokens) {
+    const launch_source *source = context;
+    LUCID_TRY(read_rows(source, rows, tensor, batch, head, first, n_tokens));
+    if (source->digest)
+        lucid_digest_add(source->digest, rows, source->dtypes[tensor], tensor, batch, head, first, n_tokens,
+                         launch_tensor_dim(&source->problem, tensor));
+    return LUCID_OK;
 }
 
 lucid_status launch_source_load(launch_source *source, lucid_attention *attention) {

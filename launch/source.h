@@ -3,6 +3,7 @@
 #define LUCID_LAUNCH_SOURCE_H
 
 #include "launch/options.h"
+#include "runtime/checkpoint/digest.h"
 #include "runtime/files/random.h"
 #include "runtime/files/safetensors.h"
 #include "runtime/lucid.h"
@@ -15,7 +16,8 @@ typedef struct {
     lucid_dtype dtypes[LAUNCH_N_INPUTS];
     lucid_random random;
     lucid_problem problem;
-    bool batched; /* the tensors have a batch dimension */
+    bool batched;         /* the tensors have a batch dimension */
+    lucid_digest *digest; /* takes in what is read; NULL: none */
 } launch_source;
 
 /* Opens and checks the input; problem is filled from it and from options. Errors: IO, INPUT. Local. */

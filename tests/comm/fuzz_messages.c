@@ -1,5 +1,6 @@
 /* Fuzzes the unpacking of messages: the first byte chooses the kind. What is accepted must pack, and come back the
  * same. */
+#include "comm/message_manifest.h"
 #include "comm/messages.h"
 
 #include <stdlib.h>
@@ -55,8 +56,24 @@ static void check_cache(const uint8_t *bytes, size_t n) {
     free(second);
 }
 
+static void check_manifest(const uint8_t *bytes, size_t n) {
+    lucid_manifest manifest, again;
+    uint8_t *first, *second;
+    size_t n_first, n_second;
+    if (lucid_message_unpack_manifest(&manifest, bytes, n, "fuzz")) return;
+    require(lucid_message_pack_manifest(&first, &n_first, &manifest) == LUCID_OK);
+    require(lucid_message_unpack_manifest(&again, first, n_first, "again") == LUCID_OK);
+    require(again.n_blocks == manifest.n_blocks && again.n_files == manifest.n_files);
+    require(lucid_message_pack_manifest(&second, &n_second, &again) == LUCID_OK);
+    require(n_first == n_second && memcmp(first, second, n_first) == 0);
+    lucid_manifest_free(&manifest);
+    lucid_manifest_free(&again);
+    free(first);
+    free(second);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
-    static void (*const checks[])(const uint8_t *, size_t) = {check_job, check_report, check_cache};
-    if (n > 0) checks[bytes[0] % 3](bytes + 1, n - 1);
+    static void (*const checks[])(const uint8_t *, size_t) = {check_job, check_report, check_cache, check_manifest};
+    if (n) checks[bytes[0] % (sizeof checks / sizeof *checks)](bytes + 1, n - 1);
     return 0;
 }

@@ -1,5 +1,6 @@
-/* Writes the inputs that fuzz_messages starts from into a folder: a job, reports with and without
- * events, manifests of caches. */
+/* Writes the inputs that fuzz_messages starts from into a folder: a job, reports with and without events, manifests of
+ * caches and of a checkpoint. */
+#include "comm/message_manifest.h"
 #include "comm/messages.h"
 
 #include <stdio.h>
@@ -36,6 +37,31 @@ static void save_cache(const char *folder, const char *name, const lucid_cache_m
     size_t n;
     if (lucid_message_pack_cache(&bytes, &n, manifest)) exit(1);
     save(folder, name, 2, bytes, n);
+    free(bytes);
+}
+
+static void save_manifest(const char *folder, const char *name) {
+    char files[][LUCID_MANIFEST_MAX_NAME] = {"lucid-job.0.tiles", "lucid-job.0.1.rows"};
+    lucid_manifest_block blocks[] = {{.cursor = 1, .n_bytes = 4096, .checksum = 1},
+                                     {.kind = 1, .tile = 1, .cursor = 1, .file = 1, .offset = 64, .n_bytes = 4096}};
+    const lucid_manifest manifest = {.seqlen = 128,
+                                     .batch = 1,
+                                     .n_heads = 1,
+                                     .n_kv_heads = 1,
+                                     .head_dim = 16,
+                                     .value_dim = 16,
+                                     .isa = "scalar",
+                                     .tile = 64,
+                                     .channels = 1,
+                                     .world_size = 1,
+                                     .files = files,
+                                     .n_files = 2,
+                                     .blocks = blocks,
+                                     .n_blocks = 2};
+    uint8_t *bytes;
+    size_t n;
+    if (lucid_message_pack_manifest(&bytes, &n, &manifest)) exit(1);
+    save(folder, name, 3, bytes, n);
     free(bytes);
 }
 
@@ -78,5 +104,6 @@ int main(int argc, char **argv) {
     save_cache(argv[1], "no_tokens", &manifest);
     manifest.tokens = 3, manifest.token_ids = ids, manifest.n_tiles = 1, manifest.checksums = checksums;
     save_cache(argv[1], "cache", &manifest);
+    save_manifest(argv[1], "manifest");
     return 0;
 }

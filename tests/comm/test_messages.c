@@ -57,6 +57,9 @@ static const lucid_job sample_job = {
     .certificate = true,
     .quiet = true,
     .decode = true,
+    .checkpoint = "/scratch/ckpt",
+    .checkpoint_every = 0.5,
+    .resume = true,
 };
 
 static lucid_report_event sample_events[] = {
@@ -147,7 +150,7 @@ static const struct {
     {"malformed", 7, JOB(3, 8, 0x80, 0x80)},
     {"malformed", 7, JOB(3, 0x51, 0, 0)},
     {"malformed", 9, JOB(5, 0x5a, 0xff, 0xff, 0xff, 0xff)},
-    {"envelope has an unknown field 4", 6, {8, 1, 0x12, 0, 0x20, 1}},
+    {"envelope has an unknown field 6", 6, {8, 1, 0x12, 0, 0x30, 1}},
     {"Job has an unknown field 200", 7, JOB(3, 0xc0, 0x0c, 1)},
     {"command has no value 9", 6, JOB(2, 8, 9)},
     {"layout has no value 4", 6, JOB(2, 0x60, 4)},
