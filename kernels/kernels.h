@@ -214,8 +214,9 @@ typedef struct lucid_kernels {
     /* partial: l, o and sum = 0, m as attend_begin has it from the token's scores with its own key (d). */
     void (*decode_begin)(float *partial, const float *rows, const float *key, const lucid_decode_shape *shape);
 
-    /* Adds the first n_tokens >= 1 tokens of consecutive cached records, granule by granule as update and attend do,
-     * reading each key and value once; what lies behind them in the last record does not count. */
+    /* Adds the first n_tokens >= 1 tokens of consecutive cached records, granule by granule as attend and update do
+     * but for P's products, which are chains of a quarter of d too, reading each key and value once; what lies behind
+     * them in the last record does not count. */
     void (*decode)(float *partial, const float *rows, const void *cached, int64_t n_tokens,
                    const lucid_decode_shape *shape, float *scratch);
 

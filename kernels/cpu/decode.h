@@ -39,11 +39,14 @@ INLINE void decode_ahead(const char *at, size_t bytes) {
         vec_prefetch((const float *)(const void *)(at + b + DECODE_AHEAD_BYTES));
 }
 
-/* acc (rows, cols vectors) += rows (d or n, ld)^T times vectors of dtype, step bytes from one to the next. */
-INLINE void decode_chain(vec acc[DECODE_ROWS][DECODE_COLS], const int rows, const int cols, const float *x,
-                         ptrdiff_t x_row, ptrdiff_t x_step, const char *y, size_t y_step, const lucid_dtype dtype,
-                         int n) {
+/* dst (rows, cols vectors) += one chain of n terms, from zero: x's rows times vectors of dtype, y_step bytes apart. */
+INLINE void add_chain(const int rows, const int cols, float *dst, size_t dst_ld, const float *x, ptrdiff_t x_row,
+                      ptrdiff_t x_step, const char *y, size_t y_step, const lucid_dtype dtype, int n) {
     const size_t vec_bytes = VEC * lucid_dtype_bytes(dtype);
+    vec acc[DECODE_ROWS][DECODE_COLS];
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int v = 0; v < cols; v++) acc[r][v] = vec_zero();
+    }
     for (int i = 0; i < n; i++, x += x_step, y += y_step) {
         vec b[DECODE_COLS];
         decode_ahead(y, cols * vec_bytes);
@@ -53,20 +56,27 @@ INLINE void decode_chain(vec acc[DECODE_ROWS][DECODE_COLS], const int rows, cons
             UNROLL for (int v = 0; v < cols; v++) acc[r][v] = vec_fma(a, b[v], acc[r][v]);
         }
     }
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int v = 0; v < cols; v++) {
+            float *to = dst + r * dst_ld + v * VEC;
+            vec_store(to, vec_add(vec_load(to), acc[r][v]));
+        }
+    }
 }
 
-/* p (rows, 64) = start + the rows' products with a granule's keys. */
+/* p (rows, 64) = start + the rows' products with a granule's keys, in four chains as attend's. */
 INLINE void score_rows(const int rows, float *p, const float *start, const float *x, ptrdiff_t ld, const char *kt,
                        const lucid_dtype dtype, int d) {
     const size_t bytes = lucid_dtype_bytes(dtype);
+    const int length = (d + 3) / 4;
     UNROLL for (int j = 0; j < GRANULE; j += DECODE_COLS * VEC) {
-        vec acc[DECODE_ROWS][DECODE_COLS];
         UNROLL for (int r = 0; r < rows; r++) {
-            UNROLL for (int v = 0; v < DECODE_COLS; v++) acc[r][v] = vec_set1(start[r]);
+            UNROLL for (int v = 0; v < DECODE_COLS; v++) vec_store(p + r * GRANULE + j + v * VEC, vec_set1(start[r]));
         }
-        decode_chain(acc, rows, DECODE_COLS, x, 1, ld, kt + j * bytes, GRANULE * bytes, dtype, d);
-        UNROLL for (int r = 0; r < rows; r++) {
-            UNROLL for (int v = 0; v < DECODE_COLS; v++) vec_store(p + r * GRANULE + j + v * VEC, acc[r][v]);
+        for (int c = 0; c < d; c += length) {
+            const int n = d - c < length ? d - c : length;
+            add_chain(rows, DECODE_COLS, p + j, GRANULE, x + c * ld, 1, ld, kt + (c * GRANULE + j) * bytes,
+                      GRANULE * bytes, dtype, n);
         }
     }
 }
@@ -79,29 +89,14 @@ INLINE void decode_scores(const decode_pass *s, int first, int n, const char *kt
     WITH_ROWS(n, score_rows, s->p + first * GRANULE, start, s->rows + first, group + 1, kt, dtype, d);
 }
 
-/* dst (rows, w) += p (rows, n) y (n, w), for cols vectors of w. */
-INLINE void value_columns(const int rows, const int cols, float *dst, const float *p, const char *y,
-                          const lucid_dtype dtype, int w, int n) {
-    vec acc[DECODE_ROWS][DECODE_COLS];
-    UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int v = 0; v < cols; v++) acc[r][v] = vec_zero();
-    }
-    decode_chain(acc, rows, cols, p, GRANULE, 1, y, w * lucid_dtype_bytes(dtype), dtype, n);
-    UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int v = 0; v < cols; v++) {
-            float *x = dst + (size_t)r * w + v * VEC;
-            vec_store(x, vec_add(vec_load(x), acc[r][v]));
-        }
-    }
-}
-
+/* dst (rows, w) += p (rows, n) y (n, w) */
 INLINE void value_rows(const int rows, float *dst, const float *p, const char *y, const lucid_dtype dtype, int w,
                        int n) {
     const size_t bytes = lucid_dtype_bytes(dtype);
     int c = 0;
     for (; c + DECODE_COLS * VEC <= w; c += DECODE_COLS * VEC)
-        value_columns(rows, DECODE_COLS, dst + c, p, y + c * bytes, dtype, w, n);
-    for (; c < w; c += VEC) value_columns(rows, 1, dst + c, p, y + c * bytes, dtype, w, n);
+        add_chain(rows, DECODE_COLS, dst + c, w, p, GRANULE, 1, y + c * bytes, w * bytes, dtype, n);
+    for (; c < w; c += VEC) add_chain(rows, 1, dst + c, w, p, GRANULE, 1, y + c * bytes, w * bytes, dtype, n);
 }
 
 /* p = exp2 of a query's scores, zero from key n on; returns them added up lane by lane. */

@@ -329,10 +329,15 @@ static void decode_begin(float *partial, const float *rows, const float *key, co
 /* score (n) = start + row r times the first n keys */
 static void decode_scores(float *score, float start, const float *rows, int r, cached_record key,
                           const lucid_decode_shape *s, int n) {
+    const int d = s->shape.head_dim, length = (d + 3) / 4;
     for (int j = 0; j < n; j++) {
         score[j] = start;
-        for (int c = 0; c < s->shape.head_dim; c++)
-            score[j] += rows[c * (s->group + 1) + r] * element(key.kt, key.dtype, (size_t)c * GRANULE + j);
+        for (int first = 0; first < d; first += length) {
+            float sum = 0;
+            for (int c = first; c < d && c < first + length; c++)
+                sum += rows[c * (s->group + 1) + r] * element(key.kt, key.dtype, (size_t)c * GRANULE + j);
+            score[j] += sum;
+        }
     }
 }
 

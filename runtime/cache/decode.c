@@ -2,6 +2,7 @@
  * where the tile is; the granule that is being filled gives one of its own. One exchange brings all of them to all
  * ranks, which merge them in ascending order, so that the bits depend neither on the world size nor on threads. The
  * records are read once; n_tiles * n_kv_heads * (group + 1) * value_dim floats are received. */
+#include "runtime/attention/attention.h"
 #include "runtime/cache/records.h"
 #include "runtime/files/half.h"
 #include "runtime/isa.h"
@@ -125,20 +126,13 @@ static float *own_record(const lucid_decoder *d, int head) {
     return d->own + (size_t)head * lucid_record_floats(d->cache->shape);
 }
 
-/* x (n) as a cache of 16 bits holds it, what is beyond its range as its largest; elsewhere as it is. */
-static void round_row(float *x, int n, lucid_dtype dtype) {
-    const float largest = 0x1.fep127f;
-    for (int i = 0; dtype == LUCID_BF16 && i < n; i++)
-        x[i] = lucid_f32_from_bf16(lucid_bf16_from_f32(fminf(fmaxf(x[i], -largest), largest)));
-}
-
 /* The new token as a record of its own, which gives the norm the bits that it has in a prefill, and as packed rows. */
 static void prepare_head(lucid_decoder *d, int head, const float *q, const float *k) {
     const lucid_cache *c = d->cache;
     const int dim = c->shape.head_dim, group = d->shape.group;
-    float key[LUCID_MAX_HEAD_DIM], *record = own_record(d, head), *rows = d->rows + (size_t)head * d->rows_floats;
+    float key[LUCID_MAX_HEAD_DIM] = {0}, *record = own_record(d, head), *rows = d->rows + (size_t)head * d->rows_floats;
     memcpy(key, k + (size_t)head * dim, (size_t)dim * sizeof *key);
-    round_row(key, dim, c->config.dtype);
+    lucid_round(key, c->config.dtype, LUCID_MAX_HEAD_DIM);
     d->kernels->pack_rows(record, key, LUCID_F32, 1, dim);
     d->kernels->normalise(record, c->shape, (float)c->config.eps);
     lucid_decode_pack(rows, q + (size_t)head * group * dim, d->q_scale, key, record[lucid_record_rnorm(c->shape)],
@@ -216,7 +210,7 @@ static void finish_head(lucid_decoder *d, const place *p, int layer, int head, f
     float *merged = d->merged + (size_t)head * d->partial_floats, pending[LUCID_MAX_HEAD_DIM];
     float *record = own_record(d, head), *y = record + lucid_record_values(c->shape);
     merge_head(d, p, head, y, pending, v + (size_t)head * c->shape.value_dim);
-    round_row(y, c->shape.value_ld, c->config.dtype);
+    lucid_round(y, c->config.dtype, (size_t)LUCID_GRANULE * c->shape.value_ld); /* the other rows are zero */
     d->kernels->decode(merged, d->rows + (size_t)head * d->rows_floats, record, 1, &own,
                        d->scratch + omp_get_thread_num() * d->scratch_floats);
     lucid_decode_finish(out + (size_t)head * d->shape.group * c->shape.value_dim, merged, &d->shape);
