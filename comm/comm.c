@@ -39,6 +39,7 @@ static void release(lucid_comm *comm) {
     pthread_mutex_destroy(&comm->lock);
     pthread_mutex_destroy(&comm->describer_lock);
     free(comm->hosts);
+    free(comm->job_ranks);
     free(comm);
 }
 
@@ -72,6 +73,7 @@ lucid_status lucid_comm_open(lucid_comm **opened, const lucid_comm_options *opti
     if (comm->options.timeout == 0) comm->options.timeout = DEFAULT_TIMEOUT;
     gethostname(comm->host, sizeof comm->host - 1);
     comm->transport = transport;
+    comm->job = comm;
     pthread_mutex_init(&comm->lock, NULL);
     pthread_mutex_init(&comm->describer_lock, NULL);
 
@@ -93,8 +95,64 @@ close:
 void lucid_comm_close(lucid_comm *comm) {
     if (!comm) return;
     lucid_heart_stop(comm->heart);
+    pthread_mutex_lock(&comm->job->lock); /* a part is closed while the job's heart beats */
     comm->transport->close(comm);
+    pthread_mutex_unlock(&comm->job->lock);
     release(comm);
+}
+
+/* Every rank's number in the job, gathered like the hosts. */
+static lucid_status learn_job_ranks(lucid_comm *part) {
+    const size_t n = (size_t)part->world_size;
+    size_t *each = calloc(n, sizeof *each);
+    part->job_ranks = calloc(n, sizeof *part->job_ranks);
+    for (size_t r = 0; each && r < n; r++) each[r] = sizeof *part->job_ranks;
+    lucid_status status =
+        each && part->job_ranks ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory for %d ranks", part->world_size);
+    status = lucid_comm_agree(part, status);
+    if (!status) status = lucid_comm_allgather(part, &part->job->rank, part->job_ranks, each);
+    free(each);
+    return status;
+}
+
+static lucid_status split_transport(lucid_comm *part, lucid_comm *comm, int colour) {
+    pthread_mutex_lock(&comm->job->lock);
+    const lucid_status status = comm->transport->split(part, comm, colour);
+    pthread_mutex_unlock(&comm->job->lock);
+    return status;
+}
+
+lucid_status lucid_comm_split(lucid_comm **opened, lucid_comm *comm, int colour) {
+    lucid_comm *part = calloc(1, sizeof *part);
+    lucid_status status = part ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory for a communicator");
+    if (!status && colour < 0) status = lucid_fail(LUCID_ERR_INTERNAL, "a communicator of colour %d", colour);
+    LUCID_TRY_GOTO(lucid_comm_agree(comm, status), free_part);
+    part->transport = comm->transport;
+    part->options = comm->options;
+    part->job = comm->job;
+    memcpy(part->host, comm->host, sizeof part->host);
+    memcpy(part->description, comm->description, sizeof part->description);
+    pthread_mutex_init(&part->lock, NULL);
+    pthread_mutex_init(&part->describer_lock, NULL);
+    LUCID_TRY_GOTO(split_transport(part, comm, colour), release_part);
+    LUCID_TRY_GOTO(learn_hosts(part), close_part);
+    LUCID_TRY_GOTO(learn_job_ranks(part), close_part);
+    *opened = part;
+    return LUCID_OK;
+close_part:
+    lucid_comm_close(part);
+    return status;
+release_part:
+    release(part);
+    return status;
+free_part:
+    free(part);
+    return status;
+}
+
+/* The number that failures name a rank by. */
+static int job_rank(const lucid_comm *comm, int rank) {
+    return comm->job_ranks ? comm->job_ranks[rank] : rank;
 }
 
 static lucid_status check_rank(const lucid_comm *comm, int rank) {
@@ -111,25 +169,25 @@ static lucid_status check_channel(const lucid_comm *comm, int channel, int peer)
 lucid_status lucid_comm_post_send(lucid_comm *comm, int channel, int peer, const void *buffer, size_t bytes,
                                   lucid_request **request) {
     LUCID_TRY(check_channel(comm, channel, peer));
-    pthread_mutex_lock(&comm->lock);
+    pthread_mutex_lock(&comm->job->lock);
     const lucid_status status = comm->transport->post_send(comm, channel, peer, buffer, bytes, request);
-    pthread_mutex_unlock(&comm->lock);
+    pthread_mutex_unlock(&comm->job->lock);
     return status;
 }
 
 lucid_status lucid_comm_post_recv(lucid_comm *comm, int channel, int peer, void *buffer, size_t bytes,
                                   lucid_request **request) {
     LUCID_TRY(check_channel(comm, channel, peer));
-    pthread_mutex_lock(&comm->lock);
+    pthread_mutex_lock(&comm->job->lock);
     const lucid_status status = comm->transport->post_recv(comm, channel, peer, buffer, bytes, request);
-    pthread_mutex_unlock(&comm->lock);
+    pthread_mutex_unlock(&comm->job->lock);
     return status;
 }
 
 lucid_status lucid_comm_test(lucid_comm *comm, lucid_request *request, bool *done) {
-    pthread_mutex_lock(&comm->lock);
+    pthread_mutex_lock(&comm->job->lock);
     const lucid_status status = comm->transport->test(comm, request, done);
-    pthread_mutex_unlock(&comm->lock);
+    pthread_mutex_unlock(&comm->job->lock);
     return status;
 }
 
@@ -204,13 +262,14 @@ lucid_status lucid_comm_agree(lucid_comm *comm, lucid_status status) {
     if (failed == comm->world_size) return LUCID_OK;
 
     char line[LINE_BYTES] = "";
-    if (comm->rank == failed) snprintf(line, sizeof line, "rank %d: %s", failed, lucid_failure());
+    if (comm->rank == failed) snprintf(line, sizeof line, "rank %d: %s", job_rank(comm, failed), lucid_failure());
     const lucid_status told = lucid_comm_broadcast(comm, line, sizeof line, failed);
     if (status) return status;
     return told ? told : lucid_fail(LUCID_ERR_COMM, "%s", line);
 }
 
 void lucid_comm_abort(lucid_comm *comm) {
+    comm = comm->job;
     if (comm->world_size > 1) lucid_heart_fail(comm->heart);
     static atomic_flag printed = ATOMIC_FLAG_INIT;
     if (!atomic_flag_test_and_set(&printed))
@@ -224,18 +283,18 @@ const char *lucid_comm_host(const lucid_comm *comm, int rank) {
 }
 
 double lucid_comm_silence(const lucid_comm *comm, int rank) {
-    return lucid_heart_silence(comm->heart, rank);
+    return lucid_heart_silence(comm->job->heart, job_rank(comm, rank));
 }
 
 void lucid_comm_phase(lucid_comm *comm, const char *phase) {
-    atomic_store(&comm->phase, phase);
+    atomic_store(&comm->job->phase, phase);
 }
 
 void lucid_comm_describe(lucid_comm *comm, lucid_describer describer, void *context) {
-    pthread_mutex_lock(&comm->describer_lock);
-    comm->describer = describer;
-    comm->describer_context = context;
-    pthread_mutex_unlock(&comm->describer_lock);
+    pthread_mutex_lock(&comm->job->describer_lock);
+    comm->job->describer = describer;
+    comm->job->describer_context = context;
+    pthread_mutex_unlock(&comm->job->describer_lock);
 }
 
 void lucid_comm_dump(void) {

@@ -98,6 +98,8 @@ typedef struct lucid_transport {
                            int root);
     lucid_status (*allgather)(lucid_comm *comm, const void *send, void *recv, const size_t *recv_bytes);
     lucid_status (*allreduce)(lucid_comm *comm, double *x, int n, lucid_reduction op);
+    /* Collective of comm. Sets part's rank, world_size, local_*, impl; comm->job's lock is held. */
+    lucid_status (*split)(lucid_comm *part, lucid_comm *comm, int colour);
 } lucid_transport;
 
 struct lucid_comm {
@@ -109,6 +111,11 @@ struct lucid_comm {
     char *hosts;           /* (world_size, 64) names, filled by open */
     lucid_comm_options options;
     void *impl;
+
+    /* The communicator of the whole job, itself for that one. Its lock, heart, describer and phase serve all that were
+     * split off it, and what breaks one of them breaks it. */
+    lucid_comm *job;
+    int *job_ranks; /* (world_size) the ranks' numbers in the job */
 
     pthread_mutex_t lock; /* of the transport */
     atomic_bool broken;
@@ -124,6 +131,11 @@ struct lucid_comm {
  * in this build or cannot run here. */
 lucid_status lucid_comm_open(lucid_comm **comm, const lucid_comm_options *options);
 void lucid_comm_close(lucid_comm *comm); /* Collective */
+
+/* Splits off a communicator of those ranks that give the same colour (0 or more), in the order of their ranks. It has
+ * channels of its own, as many as comm; failures are told to the whole job. Close it before comm. Collective of comm.
+ */
+lucid_status lucid_comm_split(lucid_comm **part, lucid_comm *comm, int colour);
 
 /* Names of the transports in this build, comma separated. Local. */
 const char *lucid_comm_transports(void);
@@ -174,7 +186,7 @@ void lucid_comm_describe(lucid_comm *comm, lucid_describer describer, void *cont
 void lucid_comm_dump(void);
 
 /* Between the two, a library may use MPI on its own: no rank sends heartbeats or listens. Nothing guards against a rank
- * that stops meanwhile, so the caller has a watchdog. Collective. */
+ * that stops meanwhile, so the caller has a watchdog. Collective of the whole job. */
 lucid_status lucid_comm_lend(lucid_comm *comm);
 lucid_status lucid_comm_reclaim(lucid_comm *comm);
 

@@ -17,7 +17,7 @@
     X(prefill_chunk) X(cache_dtype)
 #define JOB_TEXTS(X)                                                                                                   \
     X(isa) X(job_id) X(transport) X(input) X(output) X(report) X(trace) X(lengths) X(cached) X(model) X(logits)        \
-    X(allow_unused) X(checkpoint)
+    X(allow_unused) X(context) X(save_context) X(checkpoint)
 #define EVENT_NUMBERS(X) X(begin) X(end) X(phase) X(thread) X(channel) X(row) X(first) X(last)
 #define REPORT_NUMBERS(X)                                                                                              \
     X(rank) X(wall) X(pack) X(read) X(write) X(bytes_sent) X(messages_sent) X(flops) X(threads) X(load) X(store)       \

@@ -66,6 +66,7 @@ typedef struct {
 
     /* language models */
     char model[LUCID_MESSAGE_MAX_PATH], logits[LUCID_MESSAGE_MAX_PATH];
+    char context[LUCID_MESSAGE_MAX_PATH], save_context[LUCID_MESSAGE_MAX_PATH];
     char allow_unused[4096]; /* comma separated */
     int64_t max_context, prefill_chunk;
     int cache_dtype; /* lucid_dtype */

@@ -20,7 +20,7 @@ lucid_status lucid_mpi_fail(int error, const char *call) {
 }
 
 lucid_status lucid_mpi_usable(const lucid_comm *comm) {
-    return comm->broken ? lucid_fail(LUCID_ERR_COMM, "MPI was called after a collective was given up") : LUCID_OK;
+    return comm->job->broken ? lucid_fail(LUCID_ERR_COMM, "MPI was called after a collective was given up") : LUCID_OK;
 }
 
 static lucid_status long_extent(mpi_extent *extent, size_t bytes) {
@@ -103,11 +103,11 @@ static lucid_status describe(lucid_comm *comm, int level) {
     return LUCID_OK;
 }
 
-static lucid_status find_place(lucid_comm *comm) {
+static lucid_status find_place(lucid_comm *comm, MPI_Comm ranks) {
     MPI_Comm local;
-    LUCID_TRY_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &comm->rank));
-    LUCID_TRY_MPI(MPI_Comm_size(MPI_COMM_WORLD, &comm->world_size));
-    LUCID_TRY_MPI(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &local));
+    LUCID_TRY_MPI(MPI_Comm_rank(ranks, &comm->rank));
+    LUCID_TRY_MPI(MPI_Comm_size(ranks, &comm->world_size));
+    LUCID_TRY_MPI(MPI_Comm_split_type(ranks, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &local));
     LUCID_TRY_MPI(MPI_Comm_rank(local, &comm->local_rank));
     LUCID_TRY_MPI(MPI_Comm_size(local, &comm->local_size));
     LUCID_TRY_MPI(MPI_Comm_free(&local));
@@ -127,7 +127,7 @@ static lucid_status join(lucid_comm *comm, mpi_world *world) {
     int level;
     LUCID_TRY(start_mpi(world, &level));
     LUCID_TRY(describe(comm, level));
-    LUCID_TRY(find_place(comm));
+    LUCID_TRY(find_place(comm, MPI_COMM_WORLD));
     LUCID_TRY(check_tags(comm));
     LUCID_TRY_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &world->channels));
     LUCID_TRY_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &world->collectives));
@@ -152,11 +152,34 @@ static lucid_status mpi_open(lucid_comm *comm) {
     return LUCID_OK;
 }
 
+/* All ranks have just agreed to do this, so the calls do not block for long; the caller watches them all the same. */
+static lucid_status divide(lucid_comm *part, mpi_world *world, const lucid_comm *comm, int colour) {
+    const mpi_world *whole = comm->impl;
+    LUCID_TRY_MPI(MPI_Comm_split(whole->collectives, colour, comm->rank, &world->collectives));
+    LUCID_TRY_MPI(MPI_Comm_dup(world->collectives, &world->channels));
+    return find_place(part, world->collectives);
+}
+
+static lucid_status mpi_split(lucid_comm *part, lucid_comm *comm, int colour) {
+    mpi_world *world = calloc(1, sizeof *world);
+    if (!world) return lucid_fail(LUCID_ERR_MEMORY, "no memory for a communicator");
+    lucid_watchdog watchdog;
+    lucid_watchdog_start(&watchdog, "a division of the ranks", comm->options.timeout);
+    const lucid_status status = divide(part, world, comm, colour);
+    lucid_watchdog_stop(&watchdog);
+    if (status) {
+        free(world);
+        return status;
+    }
+    part->impl = world;
+    return LUCID_OK;
+}
+
 /* After a collective was given up a peer may be dead, and whatever blocks would wait for it: then the process's own
  * end, which its launcher notices, is the only goodbye. */
 static void mpi_close(lucid_comm *comm) {
     mpi_world *world = comm->impl;
-    if (!comm->broken) {
+    if (!comm->job->broken) {
         lucid_watchdog watchdog;
         lucid_watchdog_start(&watchdog, "the end of MPI", comm->options.timeout);
         MPI_Comm_free(&world->channels);
@@ -259,4 +282,5 @@ const lucid_transport lucid_transport_mpi = {
     .gather = lucid_mpi_gather,
     .allgather = lucid_mpi_allgather,
     .allreduce = lucid_mpi_allreduce,
+    .split = mpi_split,
 };

@@ -62,15 +62,15 @@ static lucid_status name_absent(lucid_comm *comm, const char *what, const bool *
     const double seconds = comm->options.timeout;
     int absent = -1, n_absent = 0, lowest = 0;
     while (!present[lowest]) lowest++;
-    comm->silent = lowest != comm->rank;
+    comm->job->silent = lowest != comm->rank;
     for (int r = comm->world_size - 1; r >= 0; r--) {
         if (present[r]) continue;
-        absent = r;
+        absent = comm->job_ranks ? comm->job_ranks[r] : r;
         n_absent++;
     }
     if (n_absent == 0)
         return lucid_fail(LUCID_ERR_TIMEOUT, "%s: all ranks came, but it was not done within %g s", what, seconds);
-    const char *phase = comm->phase ? comm->phase : "starting", *host = lucid_comm_host(comm, absent);
+    const char *phase = comm->job->phase ? comm->job->phase : "starting", *host = lucid_comm_host(comm->job, absent);
     if (n_absent == 1)
         return lucid_fail(LUCID_ERR_TIMEOUT, "%s: rank %d on %s did not come within %g s, while this rank was %s", what,
                           absent, host, seconds, phase);
@@ -81,9 +81,9 @@ static lucid_status name_absent(lucid_comm *comm, const char *what, const bool *
 
 /* From here on MPI is the roll call's alone: the heart stays away from a broken transport. */
 static lucid_status give_up(lucid_comm *comm, const char *what) {
-    pthread_mutex_lock(&comm->lock);
-    comm->broken = true;
-    pthread_mutex_unlock(&comm->lock);
+    pthread_mutex_lock(&comm->job->lock);
+    comm->job->broken = true;
+    pthread_mutex_unlock(&comm->job->lock);
     const double seconds = comm->options.timeout;
     bool *present = malloc((size_t)comm->world_size * sizeof *present);
     if (!present) return lucid_fail(LUCID_ERR_TIMEOUT, "%s: not done within %g s", what, seconds);
@@ -107,9 +107,9 @@ static lucid_status wait_all(lucid_comm *comm, int n, MPI_Request *requests, con
     const double deadline = now() + comm->options.timeout;
     for (int n_pauses = 0;; n_pauses += n_pauses < 2000) {
         int done, roll_called;
-        pthread_mutex_lock(&comm->lock);
+        pthread_mutex_lock(&comm->job->lock);
         const lucid_status status = poll(comm, n, requests, &done, &roll_called);
-        pthread_mutex_unlock(&comm->lock);
+        pthread_mutex_unlock(&comm->job->lock);
         if (status || done) return status;
         if (roll_called || now() > deadline) return give_up(comm, what);
         pause_politely(n_pauses);
@@ -117,12 +117,12 @@ static lucid_status wait_all(lucid_comm *comm, int n, MPI_Request *requests, con
 }
 
 /* Starting a collective and waiting for it are two steps. */
-#define LUCID_TRY_LOCKED(comm, call)             \
-    do {                                         \
-        pthread_mutex_lock(&(comm)->lock);       \
-        const lucid_status try_locked_ = (call); \
-        pthread_mutex_unlock(&(comm)->lock);     \
-        if (try_locked_) return try_locked_;     \
+#define LUCID_TRY_LOCKED(comm, call)              \
+    do {                                          \
+        pthread_mutex_lock(&(comm)->job->lock);   \
+        const lucid_status try_locked_ = (call);  \
+        pthread_mutex_unlock(&(comm)->job->lock); \
+        if (try_locked_) return try_locked_;      \
     } while (0)
 
 static lucid_status post_barrier(const mpi_world *world, MPI_Request *request) {

@@ -148,6 +148,11 @@ static lucid_status self_allreduce(lucid_comm *comm, double *x, int n, lucid_red
     return LUCID_OK;
 }
 
+static lucid_status self_split(lucid_comm *part, lucid_comm *comm, int colour) {
+    (void)comm, (void)colour;
+    return self_open(part);
+}
+
 extern const lucid_transport lucid_transport_self;
 const lucid_transport lucid_transport_self = {
     .name = "self",
@@ -162,4 +167,5 @@ const lucid_transport lucid_transport_self = {
     .gather = self_gather,
     .allgather = self_allgather,
     .allreduce = self_allreduce,
+    .split = self_split,
 };

@@ -187,6 +187,7 @@ static lucid_status prepare(void *work, launch_session *session, launch_needs *n
     b->header = make_header(b, session);
     LUCID_TRY(launch_requests_read(&b->requests, b->options->requests, launch_session_vocabulary(session),
                                    b->options->max_new));
+    needs->max_tokens = launch_session_saved(session)->n;
     for (int64_t i = 0; i < b->requests.n; i++) {
         const launch_request *r = &b->requests.items[i];
         const int64_t n = r->ids.n + (r->kind == REQUEST_GENERATE ? r->max_new : 0);

@@ -22,8 +22,9 @@ static lucid_status encode_prompt(generation *g, const launch_session *session) 
     if (o->prompt_file) LUCID_TRY(launch_text_read(&text, &n_bytes, o->prompt_file));
     const char *prompt = text ? text : o->prompt;
     if (!text) n_bytes = strlen(prompt);
+    const bool begin = launch_session_saved(session)->n == 0; /* a saved text has begun already */
     const lucid_status status = launch_vocabulary_encode(&g->prompt, launch_session_vocabulary(session), prompt,
-                                                         n_bytes, true, text ? o->prompt_file : "--prompt");
+                                                         n_bytes, begin, text ? o->prompt_file : "--prompt");
     free(text);
     if (!status && g->prompt.n == 0) return lucid_fail(LUCID_ERR_INPUT, "the prompt has no tokens");
     return status;
@@ -32,7 +33,7 @@ static lucid_status encode_prompt(generation *g, const launch_session *session) 
 static lucid_status prepare(void *work, launch_session *session, launch_needs *needs) {
     generation *g = work;
     LUCID_TRY(encode_prompt(g, session));
-    needs->max_tokens = g->prompt.n + g->options->max_new;
+    needs->max_tokens = launch_session_saved(session)->n + g->prompt.n + g->options->max_new;
     return LUCID_OK;
 }
 
@@ -43,22 +44,27 @@ static lucid_status print_text(void *context, const char *text, size_t n_bytes) 
     return lucid_fail(LUCID_ERR_IO, "stdout: %s", strerror(errno));
 }
 
-static void print_times(const generation *g) {
+static void print_times(const generation *g, const launch_measures *measures) {
     const launch_answer *a = &g->answer;
-    fprintf(stderr, "lucid: %" PRId64 " prompt tokens, first token after %.3f s (%.1f tokens/s)", g->prompt.n,
-            a->first_token, (double)g->prompt.n / a->first_token);
+    fprintf(stderr, "lucid: %" PRId64 " prompt tokens read", g->prompt.n);
+    if (a->n_tokens)
+        fprintf(stderr, ", first token after %.3f s (%.1f tokens/s)", a->first_token,
+                (double)g->prompt.n / a->first_token);
+    else
+        fprintf(stderr, " in %.3f s", measures->total);
     if (a->n_tokens > 1)
         fprintf(stderr, "; %" PRId64 " tokens, %.2f a second", a->n_tokens, (double)(a->n_tokens - 1) / a->rest);
     fprintf(stderr, "; ended by %s\n", launch_answer_end_name(a->end));
 }
 
-static lucid_status write_report(const generation *g, const launch_session *session) {
+static lucid_status write_report(const generation *g, const launch_measures *measures, const launch_session *session) {
     const launch_answer *a = &g->answer;
     json_t *report = launch_json_header(g->options, launch_session_comm(session));
     json_object_set_new(report, "generate",
                         json_pack("{s:I, s:I, s:f, s:f, s:s}", "prompt_tokens", (json_int_t)g->prompt.n, "tokens",
                                   (json_int_t)a->n_tokens, "first_token_seconds", a->first_token, "rest_seconds",
                                   a->rest, "ended_by", launch_answer_end_name(a->end)));
+    json_object_set_new(report, "measures", launch_json_measures(measures));
     return launch_json_write(report, g->options->report);
 }
 
@@ -67,6 +73,7 @@ static lucid_status run(void *work, launch_session *session) {
     const launch_options *o = g->options;
     const lucid_model_config *config = &launch_session_model(session)->config;
     const double begin = launch_clock();
+    launch_measures measures;
     const launch_answer_options options = {
         .sampling = launch_sampling(config, o->temperature, o->top_p, (uint64_t)o->seed),
         .stops = o->stop.items,
@@ -76,10 +83,12 @@ static lucid_status run(void *work, launch_session *session) {
         .begin = begin,
     };
     LUCID_TRY(launch_session_read(session, g->prompt.ids, g->prompt.n, NULL));
+    if (o->save_context) LUCID_TRY(launch_session_save(session));
     LUCID_TRY(launch_answer_run(&g->answer, session, &g->prompt, &options));
+    LUCID_TRY(launch_session_measure(&measures, session));
     if (!o->quiet) LUCID_TRY(print_text(NULL, "\n", 1));
-    if (!o->quiet) print_times(g);
-    return o->report ? write_report(g, session) : LUCID_OK;
+    if (!o->quiet) print_times(g, &measures);
+    return o->report ? write_report(g, &measures, session) : LUCID_OK;
 }
 
 lucid_status launch_generate(const launch_options *options, lucid_comm *comm) {

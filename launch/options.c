@@ -98,6 +98,8 @@ static const option table[] = {
     {"requests", MODEL, BATCH, TEXT, FIELD(requests), "FILE", NULL, NULL, 0, 0,
      "JSON lines as lm-evaluation-harness has them: request_type (loglikelihood, loglikelihood_rolling or "
      "generate_until) and arguments"},
+    {"context", MODEL, GENERATE | BATCH, TEXT, FIELD(context), "DIR", NULL, NULL, 0, 0,
+     "a text read before, by --save-context: the prompt goes on from it; requests that begin with it read on"},
     {"bos", MODEL, MODELS, CHOICE, FIELD(bos), NULL, "auto|yes|no", "auto", 0, 0,
      "begin with the token for it; auto: as the tokenizer does"},
     {"max-context", MODEL, MODELS, INTEGER, FIELD(max_context), "N", NULL, "0", 0, TOKENS_MAX,
@@ -117,6 +119,8 @@ static const option table[] = {
 
     {"output", OUTPUT, BATCH, TEXT, FIELD(output), "FILE", NULL, NULL, 0, 0,
      "JSON lines: the requests with resps added; FILE.partial until it is complete, and gone on with from there"},
+    {"save-context", OUTPUT, GENERATE, TEXT, FIELD(save_context), "DIR", NULL, NULL, 0, 0,
+     "keep the prompt's text and cache there, for any number of ranks"},
     {"logits", OUTPUT, SCORE, TEXT, FIELD(logits), "FILE", NULL, NULL, 0, 0,
      "safetensors file for logits (positions, vocabulary) in fp32"},
     {"positions", OUTPUT, SCORE, TEXT, FIELD(positions), "A:B", NULL, NULL, 0, 0,

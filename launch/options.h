@@ -55,6 +55,7 @@ typedef struct {
 
     /* Language models */
     const char *model, *logits, *allow_unused;
+    const char *context, *save_context;
     int64_t max_context, prefill_chunk;
     int cache_dtype; /* lucid_dtype */
 

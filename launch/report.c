@@ -258,6 +258,22 @@ json_t *launch_report_json(const launch_report *report) {
     return json;
 }
 
+json_t *launch_json_measures(const launch_measures *m) {
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "memory_peak", m->memory, "seconds", m->total, "attention",
+                     m->attention, "kernels", m->kernels, "pack", m->pack, "decode", m->decode, "kernel_flops_rate",
+                     m->rate);
+}
+
+void launch_measures_print(FILE *stream, const launch_measures *m) {
+    char bytes[32];
+    const double total = m->total > 0 ? m->total : 1;
+    fprintf(stream, "time        %.3f s: %.1f %% attention and solve kernels of chunks", m->total,
+            100 * m->kernels / total);
+    if (m->rate > 0) fprintf(stream, " (%.1f Gflop/s a rank)", 1e-9 * m->rate);
+    fprintf(stream, ", %.1f %% moving rows, %.1f %% decoding; memory %s at most\n", 100 * m->pack / total,
+            100 * m->decode / total, launch_bytes_text(bytes, m->memory));
+}
+
 lucid_status launch_json_write(json_t *json, const char *path) {
     launch_file file = {0};
     if (!json) return lucid_fail(LUCID_ERR_MEMORY, "%s: no memory for the report", path);

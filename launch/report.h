@@ -3,6 +3,7 @@
 #define LUCID_LAUNCH_REPORT_H
 
 #include "launch/job.h"
+#include "launch/session.h"
 
 #include <jansson.h>
 
@@ -31,6 +32,8 @@ typedef struct {
 launch_figures launch_figures_of(const lucid_rank_report *ranks, int n);
 
 void launch_report_print(FILE *stream, const launch_report *report);
+/* One line of what reading took. */
+void launch_measures_print(FILE *stream, const launch_measures *measures);
 /* A new reference. */
 json_t *launch_report_json(const launch_report *report);
 
@@ -38,6 +41,8 @@ json_t *launch_report_json(const launch_report *report);
 json_t *launch_json_header(const launch_options *options, const lucid_comm *comm);
 json_t *launch_json_problem(const launch_source *source);
 json_t *launch_json_certificate(const lucid_certificate_result *certificate);
+
+json_t *launch_json_measures(const launch_measures *measures);
 
 /* null where x is no finite number, which JSON cannot say. A new reference. */
 json_t *launch_json_number(double x);

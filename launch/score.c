@@ -77,16 +77,17 @@ static const char *bos_rule(const score *s) {
                       : "no beginning-of-text token; the first token is not scored";
 }
 
-static void print_score(const score *s) {
+static void print_score(const score *s, const launch_measures *measures) {
     const double mean = s->loss / (double)s->n_scored;
     printf("tokens      %" PRId64 " scored of %" PRId64 ": %s\n", s->n_scored, s->tokens.n, bos_rule(s));
     printf("loss        %.6f nats, mean %.6f\n", s->loss, mean);
     printf("perplexity  %.6f\n", exp(mean));
     if (s->n_bytes)
         printf("bits/byte   %.6f over %" PRIu64 " bytes\n", s->loss / M_LN2 / (double)s->n_bytes, s->n_bytes);
+    launch_measures_print(stdout, measures);
 }
 
-static lucid_status write_report(const score *s, const launch_session *session) {
+static lucid_status write_report(const score *s, const launch_measures *measures, const launch_session *session) {
     const double mean = s->loss / (double)s->n_scored;
     json_t *report = launch_json_header(s->options, launch_session_comm(session));
     json_t *found =
@@ -98,6 +99,7 @@ static lucid_status write_report(const score *s, const launch_session *session) 
         json_object_set_new(found, "bits_per_byte", launch_json_number(s->loss / M_LN2 / (double)s->n_bytes));
     }
     json_object_set_new(report, "score", found);
+    json_object_set_new(report, "measures", launch_json_measures(measures));
     return launch_json_write(report, s->options->report);
 }
 
@@ -111,8 +113,11 @@ static lucid_status run(void *work, launch_session *session) {
         status = read_piece(s, session, first, scores);
     free(scores);
     LUCID_TRY(status);
-    if (!s->options->quiet && s->n_scored) print_score(s);
-    return s->options->report && s->n_scored ? write_report(s, session) : LUCID_OK;
+    if (s->n_scored == 0) return LUCID_OK;
+    launch_measures measures;
+    LUCID_TRY(launch_session_measure(&measures, session));
+    if (!s->options->quiet) print_score(s, &measures);
+    return s->options->report ? write_report(s, &measures, session) : LUCID_OK;
 }
 
 lucid_status launch_score(const launch_options *options, lucid_comm *comm) {

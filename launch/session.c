@@ -1,6 +1,8 @@
 #include "launch/session.h"
 
 #include "launch/job.h"
+#include "runtime/cache/folder.h"
+#include "runtime/memory.h"
 #include "runtime/model/sample.h"
 
 #include <stdlib.h>
@@ -15,6 +17,7 @@ struct launch_session {
     lucid_model *model;
     lucid_context *context;
     launch_vocabulary vocabulary; /* rank 0 */
+    lucid_tokens saved;           /* rank 0 */
     launch_needs needs;
     launch_progress progress;
     lucid_safetensors_writer *logits_file;
@@ -22,7 +25,7 @@ struct launch_session {
     bool over;   /* the others have left */
 };
 
-typedef enum { ORDER_READ, ORDER_TRUNCATE, ORDER_END } order_kind;
+typedef enum { ORDER_READ, ORDER_TRUNCATE, ORDER_SAVE, ORDER_MEASURE, ORDER_END } order_kind;
 
 /* What rank 0 sends before each step. */
 typedef struct {
@@ -105,6 +108,22 @@ static lucid_status read_step(launch_session *session, const order *o, const int
     return gather_scores(session, found, 2 * o->n_targets);
 }
 
+/* Every rank's own; the largest of each come out. */
+static lucid_status measure(launch_measures *m, launch_session *session) {
+    const lucid_context_times t = lucid_context_elapsed(session->context);
+    double x[] = {(double)lucid_memory_peak(),
+                  t.total,
+                  t.attention,
+                  t.pack,
+                  t.decode,
+                  t.kernels,
+                  t.kernels > 0 ? -t.flops / t.kernels : 0};
+    LUCID_TRY(lucid_comm_allreduce(session->comm, x, sizeof x / sizeof *x, LUCID_MAX));
+    *m = (launch_measures){
+        .memory = x[0], .total = x[1], .attention = x[2], .pack = x[3], .decode = x[4], .kernels = x[5], .rate = -x[6]};
+    return LUCID_OK;
+}
+
 /* --- orders --- */
 
 static lucid_status send_order(launch_session *session, const order *o) {
@@ -136,16 +155,30 @@ static lucid_status follow_read(launch_session *session, const order *o) {
     return status;
 }
 
-static lucid_status follow(launch_session *session) {
-    for (;;) {
-        order o;
-        LUCID_TRY(lucid_comm_broadcast(session->comm, &o, sizeof o, 0));
-        if (o.kind == ORDER_END) return LUCID_OK;
-        if (o.kind == ORDER_READ)
-            LUCID_TRY(follow_read(session, &o));
-        else
-            LUCID_TRY(lucid_context_truncate(session->context, o.n));
+static lucid_status obey(launch_session *session, const order *o) {
+    launch_measures measures;
+    switch ((order_kind)o->kind) {
+    case ORDER_READ:
+        return follow_read(session, o);
+    case ORDER_TRUNCATE:
+        return lucid_context_truncate(session->context, o->n);
+    case ORDER_SAVE:
+        return lucid_context_save(session->context, session->options->save_context);
+    case ORDER_MEASURE:
+        return measure(&measures, session);
+    case ORDER_END:
+        break;
     }
+    return LUCID_OK;
+}
+
+static lucid_status follow(launch_session *session) {
+    order o;
+    do {
+        LUCID_TRY(lucid_comm_broadcast(session->comm, &o, sizeof o, 0));
+        LUCID_TRY(obey(session, &o));
+    } while (o.kind != ORDER_END);
+    return LUCID_OK;
 }
 
 lucid_status launch_session_read(launch_session *session, const int32_t *ids, int64_t n,
@@ -176,6 +209,22 @@ free_room:
 lucid_status launch_session_truncate(launch_session *session, int64_t n) {
     LUCID_TRY(send_order(session, &(order){.kind = ORDER_TRUNCATE, .n = n}));
     return lucid_context_truncate(session->context, n);
+}
+
+lucid_status launch_session_save(launch_session *session) {
+    LUCID_TRY(send_order(session, &(order){.kind = ORDER_SAVE}));
+    const lucid_status status = lucid_context_save(session->context, session->options->save_context);
+    session->over = status != LUCID_OK;
+    return status;
+}
+
+const lucid_tokens *launch_session_saved(const launch_session *session) {
+    return &session->saved;
+}
+
+lucid_status launch_session_measure(launch_measures *measures, launch_session *session) {
+    LUCID_TRY(send_order(session, &(order){.kind = ORDER_MEASURE}));
+    return measure(measures, session);
 }
 
 lucid_status launch_session_next(const float **logits, launch_session *session) {
@@ -211,6 +260,7 @@ static lucid_status open_context(launch_session *session) {
         .chunk = o->prefill_chunk,
         .tile = o->tile,
         .cache_dtype = (lucid_dtype)o->cache_dtype,
+        .saved = o->context,
         .isa = o->isa,
         .schedule = o->schedule,
         .memory_budget = (size_t)o->memory_budget,
@@ -254,11 +304,19 @@ static lucid_status commit_logits(launch_session *session) {
 
 /* --- rank 0's command --- */
 
+static lucid_status peek_saved(launch_session *session) {
+    lucid_tokens *saved = &session->saved;
+    LUCID_TRY(lucid_cache_peek(&saved->n, &saved->ids, session->options->context));
+    saved->capacity = saved->n;
+    return launch_vocabulary_check(&session->vocabulary, saved->ids, saved->n, session->options->context);
+}
+
 static lucid_status prepare(launch_session *session, const launch_work *steps, void *work) {
     const lucid_model_config *config = &session->model->config;
     session->next = calloc((size_t)config->vocab_size, sizeof *session->next);
     if (!session->next) return lucid_fail(LUCID_ERR_MEMORY, "no memory for %d logits", config->vocab_size);
     LUCID_TRY(launch_vocabulary_open(&session->vocabulary, session->options, config));
+    if (session->options->context) LUCID_TRY(peek_saved(session));
     LUCID_TRY(steps->prepare(work, session, &session->needs));
     const int64_t max = session->options->max_context;
     if (max && session->needs.max_tokens > max)
@@ -292,6 +350,7 @@ lucid_status launch_session_run(const launch_options *options, lucid_comm *comm,
     lucid_safetensors_destroy(session.logits_file);
     lucid_context_destroy(session.context);
     launch_vocabulary_close(&session.vocabulary);
+    lucid_tokens_free(&session.saved);
     lucid_model_close(session.model);
     free(session.next);
     return status;

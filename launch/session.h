@@ -54,6 +54,24 @@ lucid_status launch_session_next(const float **logits, launch_session *session);
 /* Goes back to the first n tokens of the text. */
 lucid_status launch_session_truncate(launch_session *session, int64_t n);
 
+/* Keeps the text in the folder of --save-context. */
+lucid_status launch_session_save(launch_session *session);
+
+/* The ids of --context's text; n is 0 without one. */
+const lucid_tokens *launch_session_saved(const launch_session *session);
+
+/* The largest of all ranks. */
+typedef struct {
+    double memory;          /* bytes, the most that was ever resident */
+    double total;           /* seconds of reading tokens */
+    double attention, pack; /* of which of chunks: in attention and its kernels; in moving rows in and out of it */
+    double decode;          /* of which of single tokens: in attention */
+    double rate;            /* flop/s of attention's kernels, the slowest rank's; 0: none ran */
+    double kernels;         /* seconds in those kernels, the mean of a rank's threads */
+} launch_measures;
+
+lucid_status launch_session_measure(launch_measures *measures, launch_session *session);
+
 lucid_comm *launch_session_comm(const launch_session *session);
 const lucid_model *launch_session_model(const launch_session *session);
 const lucid_context *launch_session_context(const launch_session *session);

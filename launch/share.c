@@ -38,6 +38,8 @@ static lucid_status job_texts(lucid_job *job, const launch_options *o) {
     LUCID_TRY(copy_text(job->cached, sizeof job->cached, o->cached));
     LUCID_TRY(copy_text(job->lengths, sizeof job->lengths, o->lengths));
     LUCID_TRY(copy_text(job->model, sizeof job->model, o->model));
+    LUCID_TRY(copy_text(job->context, sizeof job->context, o->context));
+    LUCID_TRY(copy_text(job->save_context, sizeof job->save_context, o->save_context));
     LUCID_TRY(copy_text(job->logits, sizeof job->logits, o->logits));
     return copy_text(job->allow_unused, sizeof job->allow_unused, o->allow_unused);
 }
@@ -126,6 +128,8 @@ static void options_from_job(launch_options *options, const lucid_job *job) {
         .checkpoint_every = job->checkpoint_every,
         .resume = job->resume,
         .model = text_or_null(job->model),
+        .context = text_or_null(job->context),
+        .save_context = text_or_null(job->save_context),
         .logits = text_or_null(job->logits),
         .allow_unused = text_or_null(job->allow_unused),
         .max_context = job->max_context,

@@ -27,4 +27,8 @@ lucid_status lucid_cache_save(const lucid_cache *cache, const char *path, const 
 lucid_status lucid_cache_load(lucid_cache **cache, int32_t **ids, lucid_comm *comm, const char *path,
                               const char *fingerprint, const lucid_cache_config *config);
 
+/* What is at path, before a cache is made of it: how many tokens, and *ids (n_tokens), to be freed. Errors: INPUT when
+ * it is no saved cache or its manifest is damaged; IO, MEMORY. Local. */
+lucid_status lucid_cache_peek(int64_t *n_tokens, int32_t **ids, const char *path);
+
 #endif

@@ -191,3 +191,23 @@ free_manifest:
     free(name);
     return status;
 }
+
+lucid_status lucid_cache_peek(int64_t *n_tokens, int32_t **ids, const char *path) {
+    lucid_cache_manifest manifest = {0};
+    uint8_t *bytes = NULL;
+    size_t n_bytes;
+    char *name;
+    if (asprintf(&name, "%s/" LUCID_CACHE_MANIFEST, path) < 0)
+        return lucid_fail(LUCID_ERR_MEMORY, "%s: no memory to read it", path);
+    lucid_status status = read_manifest(&bytes, &n_bytes, name);
+    if (!status) status = unpack_manifest(&manifest, bytes, n_bytes, name);
+    if (!status) {
+        *n_tokens = manifest.tokens;
+        *ids = manifest.token_ids;
+        manifest.token_ids = NULL;
+    }
+    lucid_cache_manifest_free(&manifest);
+    free(bytes);
+    free(name);
+    return status;
+}

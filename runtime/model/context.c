@@ -2,7 +2,8 @@
 #include "runtime/model/context.h"
 
 #include "runtime/attention/attention.h"
-#include "runtime/cache/cache.h"
+#include "runtime/cache/folder.h"
+#include "runtime/model/fingerprint.h"
 #include "runtime/model/forward.h"
 #include "runtime/model/rows.h"
 
@@ -75,6 +76,18 @@ static lucid_status prepare(lucid_context *c) {
 }
 
 /* Collective. */
+static lucid_status load_cache(lucid_context *c, const lucid_cache_config *config) {
+    char fingerprint[LUCID_FINGERPRINT_MAX];
+    int32_t *ids;
+    lucid_model_fingerprint(fingerprint, c->model, c->options.max_tokens);
+    LUCID_TRY(lucid_cache_load(&c->cache, &ids, c->comm, c->options.saved, fingerprint, config));
+    c->n_tokens = lucid_cache_tokens(c->cache);
+    memcpy(c->ids, ids, (size_t)c->n_tokens * sizeof *ids);
+    free(ids);
+    return LUCID_OK;
+}
+
+/* Collective. */
 static lucid_status create_cache(lucid_context *c) {
     const lucid_model_config *m = &c->model->config;
     const lucid_cache_config config = {
@@ -89,7 +102,10 @@ static lucid_status create_cache(lucid_context *c) {
         .tile = c->options.tile,
         .threads = c->options.threads,
     };
-    LUCID_TRY(lucid_cache_create(&c->cache, c->comm, &config));
+    if (c->options.saved)
+        LUCID_TRY(load_cache(c, &config));
+    else
+        LUCID_TRY(lucid_cache_create(&c->cache, c->comm, &config));
     c->options.tile = lucid_cache_configuration(c->cache)->tile;
     return lucid_decoder_create(&c->decoder, c->cache,
                                 &(lucid_decode_options){.n_heads = m->n_heads, .isa = c->options.isa});
@@ -202,6 +218,13 @@ static lucid_status load_rows(step *s, int layer) {
     return LUCID_OK;
 }
 
+static void note_run(lucid_context *c, lucid_result result) {
+    const double *phase = result.phase;
+    c->times.kernels +=
+        (phase[LUCID_PHASE_UPDATE] + phase[LUCID_PHASE_SOLVE] + phase[LUCID_PHASE_ATTEND]) / c->options.threads;
+    c->times.flops += result.flops;
+}
+
 static lucid_status attend(step *s, int layer) {
     lucid_context *c = s->context;
     LUCID_TRY(lucid_comm_agree(c->comm, load_rows(s, layer)));
@@ -211,6 +234,7 @@ static lucid_status attend(step *s, int layer) {
     c->adrift = status != LUCID_OK;
     LUCID_TRY(status);
     c->times.attention += lucid_clock() - begin;
+    note_run(c, lucid_attention_result(s->attention));
     c->progress.done += c->progress.now;
     lucid_cache_close_layer(c->cache, layer, s->rows.last - s->rows.first);
     return lucid_attention_store(s->attention, LUCID_OUT, write_rows, s);
@@ -269,7 +293,8 @@ static lucid_status run_layers(step *s) {
     }
     c->progress.done += 2.0 * (double)model->n_parameters * (double)(s->rows.last - s->rows.first);
     LUCID_TRY(lucid_cache_append(c->cache, s->rows.last - s->rows.first));
-    c->times.pack += lucid_attention_result(s->attention).pack;
+    const lucid_result result = lucid_attention_result(s->attention);
+    c->times.pack += result.pack + result.read + result.write;
     return LUCID_OK;
 }
 
@@ -413,6 +438,12 @@ lucid_status lucid_context_truncate(lucid_context *c, int64_t n) {
     c->n_tokens = n;
     lucid_cache_truncate(c->cache, n);
     return LUCID_OK;
+}
+
+lucid_status lucid_context_save(const lucid_context *c, const char *path) {
+    char fingerprint[LUCID_FINGERPRINT_MAX];
+    lucid_model_fingerprint(fingerprint, c->model, c->options.max_tokens);
+    return lucid_cache_save(c->cache, path, fingerprint, c->ids);
 }
 
 bool lucid_context_adrift(const lucid_context *c) {

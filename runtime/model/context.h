@@ -23,6 +23,7 @@ typedef struct {
     int64_t chunk;           /* tokens of a rank that are read at once; 0: 16K. Changes memory, not bits. */
     int64_t tile;            /* tokens, a multiple of 64; 0: lucid_cache_tile of max_tokens */
     lucid_dtype cache_dtype; /* LUCID_F32 or LUCID_BF16 */
+    const char *saved;       /* a folder of lucid_context_save, whose text is gone on with; NULL: none */
     const char *isa;
     lucid_schedule_kind schedule;
     size_t memory_budget; /* bytes a rank may use for remote tiles */
@@ -33,8 +34,8 @@ typedef struct {
     void *progress_context;
 } lucid_context_options;
 
-/* The model and the communicator must outlive the context. Errors: USAGE, UNSUPPORTED without OpenBLAS, MEMORY; agreed.
- * Collective. */
+/* The model and the communicator must outlive the context. Errors: USAGE, UNSUPPORTED without OpenBLAS, MEMORY; of a
+ * saved text INPUT when it is damaged or another model's, IO; agreed. Collective. */
 lucid_status lucid_context_create(lucid_context **context, const lucid_model *model, lucid_comm *comm,
                                   const lucid_context_options *options);
 void lucid_context_destroy(lucid_context *context); /* Local; NULL is fine */
@@ -70,6 +71,10 @@ lucid_status lucid_context_next(float *logits, lucid_context *context);
 /* The text so far. */
 const int32_t *lucid_context_tokens(const lucid_context *context, int64_t *n);
 
+/* Keeps the text and its cache in a folder, for any number of ranks; what was saved there before is replaced. Errors,
+ * agreed: INPUT when something else is at path, IO, MEMORY. Collective. */
+lucid_status lucid_context_save(const lucid_context *context, const char *path);
+
 /* Flops that appending n tokens takes, on all ranks: attention as in lucid_plan, and twice each weight a token. */
 double lucid_context_flops(const lucid_context *context, int64_t n);
 
@@ -77,8 +82,10 @@ double lucid_context_flops(const lucid_context *context, int64_t n);
 typedef struct {
     double total;     /* in lucid_context_append */
     double attention; /* of which in lucid_attention_run */
-    double pack;      /* of which in lucid_attention_load and _store */
-    double decode;    /* of which in lucid_decode */
+    double kernels;   /* of which in its kernels, the mean of the threads */
+    double pack;      /* of total in lucid_attention_load and _store */
+    double decode;    /* of total in lucid_decode */
+    double flops;     /* that the kernels' share of this rank stands for */
 } lucid_context_times;
 lucid_context_times lucid_context_elapsed(const lucid_context *context);
 

@@ -96,6 +96,31 @@ static void barriers_hold(lucid_comm *comm) {
     CHECK(left >= came, "rank %d left %g s before the last one came", comm->rank, came - left);
 }
 
+/* Ranks of equal remainder by `colours`; every part does its collectives at its own pace, and has channels of its own.
+ */
+static void parts_work_on_their_own(lucid_comm *comm, int colours) {
+    lucid_comm *part;
+    REQUIRE(lucid_comm_split(&part, comm, comm->rank % colours));
+    const int want = (comm->world_size - comm->rank % colours + colours - 1) / colours;
+    CHECK(part->world_size == want && part->rank == comm->rank / colours, "rank %d of %d became %d of %d", comm->rank,
+          comm->world_size, part->rank, part->world_size);
+    for (int r = 0; r < part->world_size; r++)
+        CHECK(part->job_ranks[r] == r * colours + comm->rank % colours, "rank %d of the part is %d of the job", r,
+              part->job_ranks[r]);
+    for (int i = 0; i <= comm->rank % colours; i++) reductions(part);
+    int sent[2] = {comm->rank, 100 + comm->rank}, came[2] = {-1, -1};
+    lucid_request *requests[4];
+    const int from = (part->rank + part->world_size - 1) % part->world_size, to = (part->rank + 1) % part->world_size;
+    REQUIRE(lucid_comm_post_recv(part, 3, from, &came[0], sizeof came[0], &requests[0]));
+    REQUIRE(lucid_comm_post_recv(comm, 3, part->job_ranks[from], &came[1], sizeof came[1], &requests[1]));
+    REQUIRE(lucid_comm_post_send(comm, 3, part->job_ranks[to], &sent[1], sizeof sent[1], &requests[2]));
+    REQUIRE(lucid_comm_post_send(part, 3, to, &sent[0], sizeof sent[0], &requests[3]));
+    for (int i = 0; i < 4; i++) drive(i == 1 || i == 2 ? comm : part, 1, &requests[i]);
+    CHECK(came[0] == part->job_ranks[from] && came[1] == 100 + came[0], "rank %d got %d and %d", comm->rank, came[0],
+          came[1]);
+    lucid_comm_close(part);
+}
+
 /* Last, since the recorded failure stays. Two ranks fail where there are two; the lowest one's line is what all know.
  */
 static void failures_are_agreed_on(lucid_comm *comm) {
@@ -128,6 +153,7 @@ int main(int argc, char **argv) {
         allgathers_of_uneven_sizes(comm, step, true);
     }
     barriers_hold(comm);
+    for (int colours = 1; colours <= comm->world_size; colours++) parts_work_on_their_own(comm, colours);
     failures_are_agreed_on(comm);
     too_large_allgathers_are_refused(comm);
     lucid_comm_close(comm);

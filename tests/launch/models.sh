@@ -28,7 +28,7 @@ generation() {
     succeed generate --model m --prompt-file long.txt --max-new 5 --quiet --temperature 1 --seed 4 --cache-dtype bf16 --prefill-chunk 100
     cmp stdout.txt drawn.txt || complain "a seed draws two texts"
     timeout -k 5 60 "$lucid" generate --model m --prompt x --max-new 3 --report g.json >stdout.txt 2>stderr.txt
-    grep -Eq '^lucid: 1 prompt tokens, first token after .* s' stderr.txt || complain "times: $(cat stderr.txt)"
+    grep -Eq '^lucid: 1 prompt tokens read, first token after .* s' stderr.txt || complain "times: $(cat stderr.txt)"
     expect "tokens of the report" "$("$json" g.json generate.tokens)" 3
 }
 
@@ -43,6 +43,29 @@ stops() {
     grep -aqF -- "$stop" stdout.txt && complain "the stop '$stop' is shown: $(cat stdout.txt)"
     [[ -s stdout.txt ]] || complain "nothing stands before the stop '$stop'"
     cmp -n "$(stat -c %s stdout.txt)" stdout.txt whole.txt || complain "a stop changes what stands before it"
+}
+
+# A text that is read once and asked twice, on other numbers of ranks than read it.
+contexts() {
+    local n
+    on_ranks 3 generate --model m --prompt-file long.txt --max-new 0 --save-context kept --quiet || complain "no context: $(cat stderr.txt)"
+    { cat long.txt; printf 'And now?'; } >whole.txt
+    succeed generate --model m --prompt-file whole.txt --max-new 12 --quiet
+    mv stdout.txt alone.txt
+    for n in 1 2; do
+        on_ranks $n generate --model m --context kept --prompt "And now?" --max-new 12 --quiet || complain "np $n: $(cat stderr.txt)"
+        cmp stdout.txt alone.txt || complain "np $n: a saved context answers otherwise"
+    done
+    refuse 1 "kept: the cache is of fp32, not bf16" generate --model m --context kept --prompt x --cache-dtype bf16
+    "$make_model" other seed=2
+    refuse 1 "kept: another model's cache" generate --model other --context kept --prompt x
+    refuse 1 "absent/manifest: No such file or directory: no saved cache" generate --model m --context absent --prompt x
+    put kept/shard-00001 5000 'damaged'
+    refuse 1 "kept/shard-00001.*damaged" generate --model m --context kept --prompt x
+    put kept/manifest 100 'damaged'
+    refuse 1 "kept/manifest.*damaged" generate --model m --context kept --prompt x
+    mkdir full && touch full/file
+    refuse 1 "full: " generate --model m --prompt x --save-context full
 }
 
 scores() {
@@ -98,6 +121,10 @@ batches() {
     expect "spaces at a context's end belong to the continuation" "$(resps 3 0.0)" "$(request loglikelihood '["The capital of France is", " Rome"]' >one.jsonl; "$lucid" batch --quiet --model m --requests one.jsonl --output one.out; out=one.out; resps 1 0.0)"
     grep -qE '^-[0-9.]+$' <<<"$(resps 6 0)" || complain "a rolling loglikelihood is $(resps 6 0)"
     rolling "$(resps 6 0)"
+    printf 'The capital of' >beginning.txt
+    succeed generate --model m --prompt-file beginning.txt --max-new 0 --save-context france --quiet
+    succeed batch --model m --requests requests.jsonl --output france.jsonl --context france
+    cmp 1.jsonl france.jsonl || complain "a saved context answers requests otherwise"
     resume
 }
 
@@ -212,6 +239,7 @@ LINES
 setup
 generation
 stops
+contexts
 scores
 batches
 bad_command_lines
