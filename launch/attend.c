@@ -4,6 +4,7 @@
 #include "launch/commands.h"
 #include "launch/job.h"
 #include "launch/peak.h"
+#include "launch/place.h"
 #include "launch/report.h"
 #include "launch/sink.h"
 #include "launch/trace.h"
@@ -111,6 +112,7 @@ static lucid_status sum_up(launch_job *job, const lucid_certificate_result *cert
 
 static lucid_status attend(launch_job *job, launch_sink *sink) {
     lucid_certificate_result certificate;
+    if (job->comm->rank == 0 && !job->options->quiet) printf("%s\n", launch_place_line());
     LUCID_TRY(open_sink(sink, job));
     LUCID_TRY(launch_job_create(job));
     LUCID_TRY(launch_job_load(job));

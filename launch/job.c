@@ -2,17 +2,16 @@
 
 #include "launch/checkpoint.h"
 #include "launch/peak.h"
+#include "launch/place.h"
 #include "launch/sink.h"
 #include "runtime/memory.h"
 
 #include <inttypes.h>
 #include <math.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 double launch_clock(void) {
     struct timespec t;
@@ -20,22 +19,9 @@ double launch_clock(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* This rank's share of the host's processors: no more than it is bound to, nor than an even split among the ranks here.
- */
-static int share_of_processors(const lucid_comm *comm) {
-    cpu_set_t bound;
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    int allowed = sched_getaffinity(0, sizeof bound, &bound) ? (int)online : CPU_COUNT(&bound);
-    int even = (int)online / comm->local_size;
-    int share = allowed < even ? allowed : even;
-    return share > 1 ? share : 1;
-}
-
 lucid_status launch_job_threads(int *threads, const launch_options *options, lucid_comm *comm) {
-    double least = share_of_processors(comm);
-    LUCID_TRY(lucid_comm_allreduce(comm, &least, 1, LUCID_MIN));
-    *threads = options->threads ? (int)options->threads : (int)least;
-    return LUCID_OK;
+    *threads = (int)options->threads;
+    return launch_place_ranks(threads, comm);
 }
 
 /* The least of all ranks, so that every rank plans the same run. */
@@ -44,12 +30,11 @@ static lucid_status agree_on_resources(launch_job *job) {
     size_t share = lucid_memory_share(&memory, job->comm->local_size);
     job->report.memory_share = share == LUCID_MEMORY_UNLIMITED ? 0 : share > 0 ? share : 1;
     double least[] = {share == LUCID_MEMORY_UNLIMITED ? INFINITY : (double)job->report.memory_share,
-                      share_of_processors(job->comm), -(double)lucid_memory_peak()};
-    LUCID_TRY(lucid_comm_allreduce(job->comm, least, 3, LUCID_MIN));
+                      -(double)lucid_memory_peak()};
+    LUCID_TRY(lucid_comm_allreduce(job->comm, least, 2, LUCID_MIN));
     job->free_bytes = isinf(least[0]) ? 0 : (size_t)least[0];
-    job->process_bytes = (size_t)-least[2];
-    job->run.threads = job->options->threads ? (int)job->options->threads : (int)least[1];
-    return LUCID_OK;
+    job->process_bytes = (size_t)-least[1];
+    return launch_job_threads(&job->run.threads, job->options, job->comm);
 }
 
 static lucid_options run_options(const launch_options *o) {

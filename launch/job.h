@@ -50,7 +50,7 @@ size_t launch_job_planned_bytes(const launch_job *job);
 
 void launch_job_close(launch_job *job); /* Local; fine on a zeroed job */
 
-/* --threads, or the least share of a host's processors that a rank has. Collective. */
+/* Places the ranks. --threads, or the least share of a host's cores that a rank has. Collective. */
 lucid_status launch_job_threads(int *threads, const launch_options *options, lucid_comm *comm);
 
 /* Seconds of a monotonic clock. */

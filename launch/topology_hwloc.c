@@ -30,3 +30,68 @@ void launch_topology_print(FILE *stream) {
     }
     hwloc_topology_destroy(topology);
 }
+
+/* The n-th NUMA domain that has cores, NULL past the last: memory of an accelerator shows as a domain without. */
+static hwloc_obj_t find_domain(hwloc_topology_t topology, int n) {
+    hwloc_obj_t domain = NULL;
+    while ((domain = hwloc_get_next_obj_by_type(topology, HWLOC_OBJ_NUMANODE, domain)))
+        if (!hwloc_bitmap_iszero(domain->cpuset) && n-- == 0) return domain;
+    return NULL;
+}
+
+static int count_domains(hwloc_topology_t topology) {
+    int n = 0;
+    while (find_domain(topology, n)) n++;
+    return n;
+}
+
+/* Fills the cores that lie in the set; a core counts where one of its hardware threads does. */
+static void list_cores(launch_place *place, hwloc_topology_t topology, hwloc_const_cpuset_t set) {
+    hwloc_obj_t core = NULL;
+    while ((core = hwloc_get_next_obj_by_type(topology, HWLOC_OBJ_CORE, core))) {
+        place->host_cores++;
+        if (!hwloc_bitmap_intersects(core->cpuset, set)) continue;
+        int number = hwloc_bitmap_first(core->cpuset);
+        if (number >= LAUNCH_CORES_MAX) continue;
+        place->cores[number / 64] |= UINT64_C(1) << number % 64;
+        place->n_cores++;
+    }
+}
+
+/* The domains of a rank's share; at least one. */
+static void share_domains(hwloc_cpuset_t set, hwloc_topology_t topology, int n_domains, int local_rank,
+                          int local_size) {
+    int first = (int)((int64_t)local_rank * n_domains / local_size);
+    int last = (int)((int64_t)(local_rank + 1) * n_domains / local_size);
+    hwloc_bitmap_zero(set);
+    for (int n = first; n < last || n == first; n++) hwloc_bitmap_or(set, set, find_domain(topology, n)->cpuset);
+}
+
+static void place_rank(launch_place *place, hwloc_topology_t topology, hwloc_cpuset_t set, int local_rank,
+                       int local_size) {
+    hwloc_const_cpuset_t whole = hwloc_topology_get_allowed_cpuset(topology);
+    bool known = hwloc_get_cpubind(topology, set, HWLOC_CPUBIND_PROCESS) == 0;
+    place->host_domains = count_domains(topology);
+    if (known && !hwloc_bitmap_isincluded(whole, set)) {
+        place->placed = PLACED_BY_LAUNCHER;
+    } else if (place->host_domains > 1) {
+        share_domains(set, topology, place->host_domains, local_rank, local_size);
+        if (hwloc_set_cpubind(topology, set, HWLOC_CPUBIND_PROCESS) == 0)
+            place->placed = PLACED_ON_DOMAINS;
+        else
+            hwloc_bitmap_copy(set, whole);
+    } else {
+        hwloc_bitmap_copy(set, whole);
+    }
+    list_cores(place, topology, set);
+}
+
+void launch_topology_place(launch_place *place, int local_rank, int local_size) {
+    hwloc_topology_t topology;
+    *place = (launch_place){.placed = PLACED_FREELY};
+    if (hwloc_topology_init(&topology)) return;
+    hwloc_cpuset_t set = hwloc_bitmap_alloc();
+    if (set && hwloc_topology_load(topology) == 0) place_rank(place, topology, set, local_rank, local_size);
+    hwloc_bitmap_free(set);
+    hwloc_topology_destroy(topology);
+}
