@@ -3,8 +3,8 @@
 #include "launch/checkpoint.h"
 #include "launch/commands.h"
 #include "launch/job.h"
-#include "launch/peak.h"
 #include "launch/place.h"
+#include "launch/planning.h"
 #include "launch/report.h"
 #include "launch/sink.h"
 #include "launch/trace.h"
@@ -12,41 +12,6 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-
-/* Share of the FMA peak that --plan expects of a run. Runs report theirs, so this can be checked. */
-#define EXPECTED_SHARE 0.85
-
-static void print_plan(const launch_job *job, double peak) {
-    const lucid_plan *p = &job->plan;
-    char a[32], b[32], c[32];
-    printf("  algorithm   %s, %s, %" PRId64 " tiles of %" PRId64 " tokens, %d channels, window of %d tiles%s\n",
-           launch_schedule_name(p->schedule), launch_layout_name(p->layout), p->n_tiles, p->tile, p->channels,
-           p->window_tiles, p->second_round ? ", tiles come round twice" : "");
-    printf("  memory      %s: tensors %s, remote tiles %s", launch_bytes_text(a, (double)launch_job_planned_bytes(job)),
-           launch_bytes_text(b, (double)p->tensor_bytes_max), launch_bytes_text(c, (double)p->window_bytes));
-    printf(", scratch %s, process %s;", launch_bytes_text(a, (double)p->scratch_bytes),
-           launch_bytes_text(b, (double)job->process_bytes));
-    printf(" free %s\n", job->free_bytes ? launch_bytes_text(b, (double)job->free_bytes) : "unlimited");
-    printf("  sends       %s in %" PRId64 " messages\n", launch_bytes_text(a, p->bytes_sent_max), p->messages_max);
-    printf("  work        %.4g Gflop of %.4g in all\n", 1e-9 * p->flops_max, 1e-9 * p->flops_total);
-    printf("  time        about %.3g s, at %.0f %% of a measured FMA peak of %.1f Gflop/s\n",
-           p->flops_max / (EXPECTED_SHARE * peak), 100 * EXPECTED_SHARE, 1e-9 * peak);
-}
-
-/* The slowest rank's peak, since that rank would hold up the others. */
-static lucid_status plan_only(launch_job *job) {
-    const lucid_kernels *kernels = lucid_kernels_find(job->run.isa);
-    lucid_status status =
-        kernels ? LUCID_OK : lucid_fail(LUCID_ERR_USAGE, "--isa: this machine has no %s", job->run.isa);
-    LUCID_TRY(lucid_comm_agree(job->comm, status));
-    double peak = launch_peak_measure(kernels, job->run.threads);
-    LUCID_TRY(lucid_comm_allreduce(job->comm, &peak, 1, LUCID_MIN));
-    if (job->comm->rank) return LUCID_OK;
-    printf("Plan for %d rank%s of %d thread%s; each line is for the busiest rank.\n", job->comm->world_size,
-           job->comm->world_size == 1 ? "" : "s", job->run.threads, job->run.threads == 1 ? "" : "s");
-    print_plan(job, peak);
-    return LUCID_OK;
-}
 
 static lucid_dtype out_dtype(const launch_options *options, const launch_source *source) {
     switch (options->out_dtype) {
@@ -112,10 +77,11 @@ static lucid_status sum_up(launch_job *job, const lucid_certificate_result *cert
 
 static lucid_status attend(launch_job *job, launch_sink *sink) {
     lucid_certificate_result certificate;
-    if (job->comm->rank == 0 && !job->options->quiet) printf("%s\n", launch_place_line());
+    LUCID_TRY(lucid_comm_agree(job->comm, job->comm->rank ? LUCID_OK : launch_planning_check_host(job->options)));
     LUCID_TRY(open_sink(sink, job));
     LUCID_TRY(launch_job_create(job));
     LUCID_TRY(launch_job_load(job));
+    if (job->comm->rank == 0 && !job->options->quiet) printf("%s\n", launch_place_line());
     LUCID_TRY(launch_job_run(job));
     LUCID_TRY(launch_job_measure_peak(job));
     LUCID_TRY(launch_job_certify(&certificate, job));
@@ -135,7 +101,7 @@ lucid_status launch_attend(const launch_options *asked, lucid_comm *comm) {
     if (!options.plan) LUCID_TRY_GOTO(launch_checkpoint_open(&checkpoint, &options, comm, &source), close);
     LUCID_TRY_GOTO(launch_job_plan(&job, &options, comm, &source), close);
     job.checkpoint = checkpoint;
-    status = options.plan ? plan_only(&job) : attend(&job, &sink);
+    status = options.plan ? launch_planning(&job) : attend(&job, &sink);
 close:
     lucid_checkpoint_close(checkpoint); /* its thread reads the attention */
     launch_job_close(&job);

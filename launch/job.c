@@ -37,7 +37,7 @@ static lucid_status agree_on_resources(launch_job *job) {
     return launch_job_threads(&job->run.threads, job->options, job->comm);
 }
 
-static lucid_options run_options(const launch_options *o) {
+lucid_options launch_job_options(const launch_options *o) {
     return (lucid_options){
         .isa = o->isa,
         .layout = o->layout,
@@ -60,7 +60,7 @@ static void pin_plan(launch_job *job) {
 }
 
 lucid_status launch_job_plan(launch_job *job, const launch_options *options, lucid_comm *comm, launch_source *source) {
-    *job = (launch_job){.options = options, .comm = comm, .source = source, .run = run_options(options)};
+    *job = (launch_job){.options = options, .comm = comm, .source = source, .run = launch_job_options(options)};
     job->report.rank = comm->rank;
     snprintf(job->report.host, sizeof job->report.host, "%s", comm->host);
     LUCID_TRY(agree_on_resources(job));

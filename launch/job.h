@@ -50,6 +50,9 @@ size_t launch_job_planned_bytes(const launch_job *job);
 
 void launch_job_close(launch_job *job); /* Local; fine on a zeroed job */
 
+/* How the command line says that a run shall be done; threads apart. */
+lucid_options launch_job_options(const launch_options *options);
+
 /* Places the ranks. --threads, or the least share of a host's cores that a rank has. Collective. */
 lucid_status launch_job_threads(int *threads, const launch_options *options, lucid_comm *comm);
 

@@ -163,6 +163,10 @@ static const option table[] = {
      "tokens of each rank that are read at once; 0: 16K"},
     {"plan", EXECUTION, ATTEND, FLAG, FIELD(plan), NULL, NULL, NULL, 0, 0,
      "print memory, messages, flops and expected time, and stop"},
+    {"machine", EXECUTION, ATTEND, TEXT, FIELD(machine), "NAME", NULL, NULL, 0, 0,
+     "of cluster/machines, or a JSON file: --plan is for its nodes; a run warns where the host is another"},
+    {"ranks", EXECUTION, ATTEND, INTEGER, FIELD(ranks), "N", NULL, "0", 0, 1 << 20,
+     "--plan with --machine: of so many ranks; 0: as many as were started"},
 
     {"checkpoint", CHECKPOINTS, ATTEND, TEXT, FIELD(checkpoint), "DIR", NULL, NULL, 0, 0,
      "save what is done into this folder, until results are written; SIGUSR1: save, and end with exit code 75"},

@@ -59,7 +59,9 @@ typedef struct {
     int64_t max_context, prefill_chunk;
     int cache_dtype; /* lucid_dtype */
 
-    /* The same; rank 0's alone, for the others do as it says */
+    /* Rank 0's alone, for the others do as it says */
+    const char *machine;
+    int64_t ranks;
     const char *prompt, *prompt_file, *text, *token_ids, *positions, *requests;
     launch_texts stop;
     int64_t max_new;

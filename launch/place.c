@@ -5,6 +5,7 @@
 
 enum { HOST_BYTES = 64, LINE_BYTES = 256 };
 
+static launch_place here;
 static char placement_line[LINE_BYTES];
 
 static int count_cores(const uint64_t *cores) {
@@ -94,12 +95,11 @@ static int share_of_cores(const launch_place *place, int local_size) {
 }
 
 lucid_status launch_place_ranks(int *threads, lucid_comm *comm) {
-    static launch_place place;
     static bool placed;
     const bool first_time = !placed;
-    if (first_time) launch_topology_place(&place, comm->local_rank, comm->local_size);
+    if (first_time) launch_topology_place(&here, comm->local_rank, comm->local_size);
     placed = true;
-    double least = share_of_cores(&place, comm->local_size);
+    double least = share_of_cores(&here, comm->local_size);
     LUCID_TRY(lucid_comm_allreduce(comm, &least, 1, LUCID_MIN));
     if (!*threads) *threads = (int)least;
     if (!first_time) return LUCID_OK;
@@ -109,7 +109,7 @@ lucid_status launch_place_ranks(int *threads, lucid_comm *comm) {
     lucid_status status =
         n_bytes ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory for %d ranks' places", comm->world_size);
     status = lucid_comm_agree(comm, status);
-    if (!status) status = lucid_comm_gather(comm, &place, sizeof place, &places, n_bytes, 0);
+    if (!status) status = lucid_comm_gather(comm, &here, sizeof here, &places, n_bytes, 0);
     if (!status && comm->rank == 0) summarise(places, comm, *threads);
     free(places);
     free(n_bytes);
@@ -118,4 +118,8 @@ lucid_status launch_place_ranks(int *threads, lucid_comm *comm) {
 
 const char *launch_place_line(void) {
     return placement_line;
+}
+
+const launch_place *launch_place_here(void) {
+    return &here;
 }

@@ -13,6 +13,8 @@ lucid_status launch_place_ranks(int *threads, lucid_comm *comm);
 /* The placement in one line, after launch_place_ranks on rank 0; "" elsewhere. */
 const char *launch_place_line(void);
 
+const launch_place *launch_place_here(void);
+
 /* What rank 0 does with all ranks' places (n) on hosts (n names, 64 bytes each): one line, and a warning a line. */
 void launch_place_summarise(FILE *line, FILE *warnings, const launch_place *places, const char *hosts, int n,
                             int threads);
