@@ -3,7 +3,6 @@
 #include "launch/checkpoint.h"
 #include "launch/commands.h"
 #include "launch/job.h"
-#include "launch/place.h"
 #include "launch/planning.h"
 #include "launch/report.h"
 #include "launch/sink.h"
@@ -78,10 +77,10 @@ static lucid_status sum_up(launch_job *job, const lucid_certificate_result *cert
 static lucid_status attend(launch_job *job, launch_sink *sink) {
     lucid_certificate_result certificate;
     LUCID_TRY(lucid_comm_agree(job->comm, job->comm->rank ? LUCID_OK : launch_planning_check_host(job->options)));
+    job->announces = job->comm->rank == 0 && !job->options->quiet;
     LUCID_TRY(open_sink(sink, job));
     LUCID_TRY(launch_job_create(job));
     LUCID_TRY(launch_job_load(job));
-    if (job->comm->rank == 0 && !job->options->quiet) printf("%s\n", launch_place_line());
     LUCID_TRY(launch_job_run(job));
     LUCID_TRY(launch_job_measure_peak(job));
     LUCID_TRY(launch_job_certify(&certificate, job));

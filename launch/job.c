@@ -92,6 +92,8 @@ lucid_status launch_job_load(launch_job *job) {
 
 lucid_status launch_job_run(launch_job *job) {
     if (job->checkpoint) LUCID_TRY(launch_checkpoint_begin(job));
+    if (job->announces) printf("%s\n", launch_place_line());
+    fflush(stdout);
     launch_progress_begin(&job->progress);
     lucid_comm_phase(job->comm, "running attention");
     lucid_status status = lucid_attention_run(job->attention);

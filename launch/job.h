@@ -19,6 +19,7 @@ typedef struct {
     lucid_plan plan;
     lucid_attention *attention;
     lucid_checkpoint *checkpoint; /* NULL: none */
+    bool announces;               /* prints the placement when the run starts */
     launch_progress progress;
     lucid_rank_report report; /* this rank's, filled as the steps pass */
 } launch_job;
