@@ -1,0 +1,192 @@
+/* One layer, forward and backward. A part that a bare model lacks (its weight is NULL) passes its input on. */
+#include "runtime/train/parts.h"
+#include "runtime/train/pass_state.h"
+
+#include "runtime/model/forward.h"
+
+#include <omp.h>
+#include <string.h>
+
+static const lucid_model_config *config_of(const lucid_pass *p) {
+    return &p->trainee->model.config;
+}
+
+void lucid_pass_multiply(const lucid_pass *p, float *out, const lucid_linear *linear, const float *x, int64_t n_rows,
+                         bool accumulate) {
+    if (n_rows > 0) lucid_matmul(out, linear, x, n_rows, accumulate, p->blas, p->options.threads);
+}
+
+void lucid_pass_multiply_backward(const lucid_pass *p, float *dx, const lucid_linear *l, const float *dout,
+                                  const float *x, const lucid_leaf *leaves, int n_leaves, bool accumulate) {
+    const int64_t n_rows = n_leaves ? leaves[n_leaves - 1].first + leaves[n_leaves - 1].n_rows : 0;
+    lucid_matmul_weight(lucid_trainee_gradient(p->trainee, l->weight), lucid_trainee_gradient(p->trainee, l->bias), l,
+                        dout, x, leaves, n_leaves, p->scratch, p->blas, p->options.threads);
+    if (dx) lucid_matmul_input(dx, l, dout, n_rows, accumulate, p->blas, p->options.threads);
+}
+
+/* The normed input of a half of a layer: in p->normed, or x itself where there is no norm. */
+static const float *norm(const lucid_pass *p, const float *x, const float *gain) {
+    const lucid_model_config *c = config_of(p);
+    if (!gain) return x;
+    lucid_rms_norm(p->normed, x, gain, p->micro.n_rows, c->hidden_size, c->rms_norm_eps, p->options.threads);
+    return p->normed;
+}
+
+/* p->dx += the gradient of x through its norm, from p->dnormed. Without a norm nothing passes by it: dx is dnormed. */
+static void norm_backward(const lucid_pass *p, const float *x, const float *gain) {
+    const lucid_model_config *c = config_of(p);
+    if (!gain) {
+        memcpy(p->dx, p->dnormed, (size_t)p->micro.n_rows * (size_t)c->hidden_size * sizeof *p->dx);
+        return;
+    }
+    lucid_rms_norm_backward(p->dx, lucid_trainee_gradient(p->trainee, gain), p->dnormed, x, gain, p->micro.n_rows,
+                            c->hidden_size, c->rms_norm_eps, p->options.threads);
+}
+
+/* --- linear maps --- */
+
+typedef struct {
+    lucid_linear q, k, v, o, gate, up, down;
+} linears;
+
+static linears linears_of(const lucid_pass *p, const lucid_model_layer *l) {
+    const int hidden = config_of(p)->hidden_size, inner = config_of(p)->intermediate_size;
+    const int q = lucid_pass_q(p), kv = lucid_pass_kv(p);
+    return (linears){
+        .q = {.weight = l->q_proj, .bias = l->q_bias, .n_in = hidden, .n_out = q},
+        .k = {.weight = l->k_proj, .bias = l->k_bias, .n_in = hidden, .n_out = kv},
+        .v = {.weight = l->v_proj, .bias = l->v_bias, .n_in = hidden, .n_out = kv},
+        .o = {.weight = l->o_proj, .bias = l->o_bias, .n_in = q, .n_out = hidden},
+        .gate = {.weight = l->gate_proj, .bias = l->gate_bias, .n_in = hidden, .n_out = inner},
+        .up = {.weight = l->up_proj, .bias = l->up_bias, .n_in = hidden, .n_out = inner},
+        .down = {.weight = l->down_proj, .bias = l->down_bias, .n_in = inner, .n_out = hidden},
+    };
+}
+
+/* --- positions and norms of heads --- */
+
+static void scale_queries(const lucid_pass *p, float *q) {
+    const size_t n = (size_t)lucid_pass_q(p);
+    const int64_t period = p->micro.pack_rows;
+    if (!p->query_scales) return;
+#pragma omp parallel for schedule(static) num_threads(p->options.threads)
+    for (int64_t r = 0; r < p->micro.n_rows; r++)
+        for (size_t i = 0; i < n; i++) q[(size_t)r * n + i] *= p->query_scales[r % period];
+}
+
+/* As lucid_forward has it: RoPE, then the norm of each head. kept: what goes into the norm. */
+static void place_heads(const lucid_pass *p, float *x, float *kept, const float *gain, int n_heads) {
+    const lucid_model_config *c = config_of(p);
+    const int64_t n_rows = p->micro.n_rows;
+    if (c->use_rope)
+        lucid_turn(x, p->rotations, p->micro.pack_rows, n_rows, n_heads, c->head_dim, false, p->options.threads);
+    if (!gain) return;
+    memcpy(kept, x, (size_t)(n_rows * n_heads * c->head_dim) * sizeof *x);
+    lucid_rms_norm(x, kept, gain, n_rows * n_heads, c->head_dim, c->rms_norm_eps, p->options.threads);
+}
+
+/* dx (n_rows, n_heads, head_dim) becomes the projection's gradient; scratch has its shape. */
+static void place_heads_backward(const lucid_pass *p, float *dx, float *scratch, const float *kept, const float *gain,
+                                 int n_heads) {
+    const lucid_model_config *c = config_of(p);
+    const int64_t n_rows = p->micro.n_rows;
+    const size_t bytes = (size_t)(n_rows * n_heads * c->head_dim) * sizeof *dx;
+    if (gain) {
+        memcpy(scratch, dx, bytes);
+        memset(dx, 0, bytes);
+        lucid_rms_norm_backward(dx, lucid_trainee_gradient(p->trainee, gain), scratch, kept, gain, n_rows * n_heads,
+                                c->head_dim, c->rms_norm_eps, p->options.threads);
+    }
+    if (c->use_rope)
+        lucid_turn(dx, p->rotations, p->micro.pack_rows, n_rows, n_heads, c->head_dim, true, p->options.threads);
+}
+
+/* --- halves --- */
+
+/* p->x -> layer->middle */
+static lucid_status attention_forward(lucid_pass *p, const lucid_pass_layer *kept, const lucid_model_layer *l) {
+    const linears w = linears_of(p, l);
+    const lucid_model_config *c = config_of(p);
+    const int64_t n_rows = p->micro.n_rows;
+    const size_t bytes = (size_t)n_rows * (size_t)c->hidden_size * sizeof(float);
+    const float *normed = norm(p, kept->input, l->input_norm);
+    lucid_pass_multiply(p, p->q, &w.q, normed, n_rows, false);
+    lucid_pass_multiply(p, p->k, &w.k, normed, n_rows, false);
+    lucid_pass_multiply(p, p->v, &w.v, normed, n_rows, false);
+    place_heads(p, p->q, kept->q, l->q_norm, c->n_heads);
+    place_heads(p, p->k, kept->k, l->k_norm, c->n_kv_heads);
+    scale_queries(p, p->q);
+    LUCID_TRY(lucid_pass_attend(p, kept));
+    memcpy(kept->middle, l->o_proj ? kept->input : kept->attended, bytes);
+    if (l->o_proj) lucid_pass_multiply(p, kept->middle, &w.o, kept->attended, n_rows, true);
+    return LUCID_OK;
+}
+
+/* p->dx: from the gradient of middle to that of input */
+static lucid_status attention_backward(lucid_pass *p, const lucid_pass_layer *kept, const lucid_model_layer *l) {
+    const linears w = linears_of(p, l);
+    const lucid_model_config *c = config_of(p);
+    const lucid_leaf *leaves = p->leaves;
+    const int n = p->micro.n_leaves;
+    if (l->o_proj)
+        lucid_pass_multiply_backward(p, p->dattended, &w.o, p->dx, kept->attended, leaves, n, false);
+    else
+        memcpy(p->dattended, p->dx, (size_t)p->micro.n_rows * (size_t)c->hidden_size * sizeof(float));
+    LUCID_TRY(lucid_pass_attend_backward(p, kept));
+    scale_queries(p, p->dq);
+    place_heads_backward(p, p->dq, p->q, kept->q, l->q_norm, c->n_heads);
+    place_heads_backward(p, p->dk, p->k, kept->k, l->k_norm, c->n_kv_heads);
+    const float *normed = norm(p, kept->input, l->input_norm);
+    lucid_pass_multiply_backward(p, p->dnormed, &w.q, p->dq, normed, leaves, n, false);
+    lucid_pass_multiply_backward(p, p->dnormed, &w.k, p->dk, normed, leaves, n, true);
+    lucid_pass_multiply_backward(p, p->dnormed, &w.v, p->dv, normed, leaves, n, true);
+    norm_backward(p, kept->input, l->input_norm);
+    return LUCID_OK;
+}
+
+/* layer->middle -> p->x */
+static void mlp_forward(lucid_pass *p, const lucid_pass_layer *kept, const lucid_model_layer *l) {
+    const linears w = linears_of(p, l);
+    const lucid_model_config *c = config_of(p);
+    const int64_t n_rows = p->micro.n_rows;
+    memcpy(p->x, kept->middle, (size_t)n_rows * (size_t)c->hidden_size * sizeof *p->x);
+    if (!l->gate_proj) return;
+    const float *normed = norm(p, kept->middle, l->post_attention_norm);
+    lucid_pass_multiply(p, kept->gate, &w.gate, normed, n_rows, false);
+    lucid_pass_multiply(p, kept->up, &w.up, normed, n_rows, false);
+    lucid_gate(p->hidden, kept->gate, kept->up, n_rows * c->intermediate_size, c->activation, p->options.threads);
+    lucid_pass_multiply(p, p->x, &w.down, p->hidden, n_rows, true);
+}
+
+/* p->dx: from the gradient of the layer's output to that of middle */
+static void mlp_backward(lucid_pass *p, const lucid_pass_layer *kept, const lucid_model_layer *l) {
+    const linears w = linears_of(p, l);
+    const lucid_model_config *c = config_of(p);
+    const lucid_leaf *leaves = p->leaves;
+    const int n = p->micro.n_leaves;
+    if (!l->gate_proj) return;
+    lucid_matmul_input(p->dhidden, &w.down, p->dx, p->micro.n_rows, false, p->blas, p->options.threads);
+    lucid_gate_backward(kept->gate, kept->up, p->hidden, p->dhidden, p->micro.n_rows * c->intermediate_size,
+                        c->activation, p->options.threads);
+    lucid_pass_multiply_backward(p, NULL, &w.down, p->dx, p->hidden, leaves, n, false);
+    const float *normed = norm(p, kept->middle, l->post_attention_norm);
+    lucid_pass_multiply_backward(p, p->dnormed, &w.gate, kept->gate, normed, leaves, n, false);
+    lucid_pass_multiply_backward(p, p->dnormed, &w.up, kept->up, normed, leaves, n, true);
+    norm_backward(p, kept->middle, l->post_attention_norm);
+}
+
+lucid_status lucid_pass_layer_forward(lucid_pass *p, int layer) {
+    const lucid_pass_layer *kept = &p->layers[layer];
+    const lucid_model_layer *l = &p->trainee->model.layers[layer];
+    memcpy(kept->input, p->x, (size_t)p->micro.n_rows * (size_t)config_of(p)->hidden_size * sizeof *p->x);
+    LUCID_TRY(attention_forward(p, kept, l));
+    mlp_forward(p, kept, l);
+    return LUCID_OK;
+}
+
+lucid_status lucid_pass_layer_backward(lucid_pass *p, int layer) {
+    const lucid_pass_layer *kept = &p->layers[layer];
+    const lucid_model_layer *l = &p->trainee->model.layers[layer];
+    mlp_backward(p, kept, l);
+    return attention_backward(p, kept, l);
+}

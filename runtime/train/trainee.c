@@ -1,0 +1,137 @@
+#include "runtime/train/trainee.h"
+
+#include "runtime/attention/attention.h"
+#include "runtime/files/random.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ALIGNMENT 16  /* floats */
+#define DRAWN     256 /* random numbers at once, as many as lucid_random_rows makes in a row */
+
+static bool ends_with(const char *text, const char *end) {
+    const size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+/* A bare model's tensors. */
+static bool bare_has(const char *name) {
+    static const char *const names[] = {"embed_tokens.weight", "q_proj.weight", "k_proj.weight", "v_proj.weight",
+                                        "lm_head.weight"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (ends_with(name, names[i])) return true;
+    return false;
+}
+
+static lucid_status check(const lucid_trainee_config *c) {
+    const lucid_model_config *m = &c->config;
+    if (m->attention == LUCID_MODEL_DELTANET)
+        return lucid_fail(LUCID_ERR_UNSUPPORTED, "attention_type deltanet cannot be trained");
+    if (c->n_outputs && m->tie_word_embeddings)
+        return lucid_fail(LUCID_ERR_USAGE, "outputs that are no tokens cannot share the tokens' embeddings");
+    if (c->bare && (m->n_heads * m->head_dim != m->hidden_size || m->n_layers != 1 || m->qk_norm == LUCID_QKNORM_ON))
+        return lucid_fail(LUCID_ERR_USAGE,
+                          "a bare layer is one layer without q and k norms whose heads make up the hidden size");
+    return LUCID_OK;
+}
+
+static void keep_bare_slots(lucid_trainee *t) {
+    int n = 0;
+    for (int s = 0; s < t->n_slots; s++)
+        if (bare_has(t->slots[s].name)) t->slots[n++] = t->slots[s];
+    t->n_slots = n;
+}
+
+int64_t lucid_trainee_elements(const lucid_trainee *t, int slot) {
+    int64_t n = 1;
+    for (int i = 0; i < t->slots[slot].n_dims; i++) n *= t->slots[slot].shape[i];
+    return n;
+}
+
+/* Gives every tensor its place, and the model its pointers. */
+static lucid_status lay_out(lucid_trainee *t) {
+    t->first = calloc((size_t)t->n_slots + 1, sizeof *t->first);
+    if (!t->first) return lucid_fail(LUCID_ERR_MEMORY, "no memory for a list of %d tensors", t->n_slots);
+    for (int s = 0; s < t->n_slots; s++) {
+        if (ends_with(t->slots[s].name, "lm_head.weight")) t->slots[s].shape[0] = t->n_outputs;
+        const int64_t n = lucid_trainee_elements(t, s);
+        t->model.n_parameters += n;
+        t->first[s + 1] = t->first[s] + (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    }
+    t->n_floats = t->first[t->n_slots];
+    t->parameters = lucid_alloc((size_t)t->n_floats * sizeof *t->parameters);
+    t->gradients = lucid_alloc((size_t)t->n_floats * sizeof *t->gradients);
+    if (!t->parameters || !t->gradients)
+        return lucid_fail(LUCID_ERR_MEMORY, "no memory for %lld parameters and their gradients",
+                          (long long)t->model.n_parameters);
+    memset(t->parameters, 0, (size_t)t->n_floats * sizeof *t->parameters);
+    memset(t->gradients, 0, (size_t)t->n_floats * sizeof *t->gradients);
+    for (int s = 0; s < t->n_slots; s++) *t->slots[s].pointer = t->parameters + t->first[s];
+    if (t->model.config.tie_word_embeddings) t->model.lm_head = t->model.embed_tokens;
+    return LUCID_OK;
+}
+
+lucid_status lucid_trainee_create(lucid_trainee *t, const lucid_trainee_config *config) {
+    lucid_model *m = &t->model;
+    *t = (lucid_trainee){.n_outputs = config->n_outputs ? config->n_outputs : config->config.vocab_size,
+                         .bare = config->bare};
+    LUCID_TRY(check(config));
+    m->config = config->config;
+    if (m->config.qk_norm == LUCID_QKNORM_AS_WEIGHTS) m->config.qk_norm = LUCID_QKNORM_OFF;
+    m->layers = calloc((size_t)m->config.n_layers, sizeof *m->layers);
+    if (!m->layers) return lucid_fail(LUCID_ERR_MEMORY, "no memory for %d layers", m->config.n_layers);
+    LUCID_TRY(lucid_model_slots_make(&t->slots, &t->n_slots, m));
+    if (t->bare) keep_bare_slots(t);
+    return lay_out(t);
+}
+
+void lucid_trainee_destroy(lucid_trainee *t) {
+    free(t->model.layers);
+    free(t->slots);
+    free(t->first);
+    free(t->parameters);
+    free(t->gradients);
+    *t = (lucid_trainee){0};
+}
+
+double *lucid_trainee_gradient(const lucid_trainee *t, const float *weight) {
+    return weight ? t->gradients + (weight - t->parameters) : NULL;
+}
+
+/* --- the beginning --- */
+
+static void fill_normal(float *w, int64_t n, uint64_t seed, int tensor, double deviation) {
+    const lucid_random random = {.seed = seed};
+    float drawn[DRAWN];
+    for (int64_t first = 0; first < n; first += DRAWN) {
+        lucid_random_rows(drawn, LUCID_F32, &random, LUCID_V, tensor, 0, first / DRAWN, 1, DRAWN);
+        for (int64_t i = first; i < n && i < first + DRAWN; i++) w[i] = (float)(deviation * drawn[i - first]);
+    }
+}
+
+static void fill_uniform(float *w, int64_t n, uint64_t seed, int tensor, double limit) {
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    for (int64_t i = 0; i < n; i++) {
+        const uint32_t counter[4] = {(uint32_t)i, (uint32_t)(i >> 32), (uint32_t)tensor, UINT32_C(0x494e4954)};
+        uint32_t words[4];
+        lucid_philox(words, counter, key);
+        w[i] = (float)(limit * (2 * ((double)words[0] + 0.5) * 0x1p-32 - 1));
+    }
+}
+
+void lucid_trainee_initialise(lucid_trainee *t, uint64_t seed, double deviation) {
+    const double residual = 1 / sqrt(2.0 * t->model.config.n_layers);
+    for (int s = 0; s < t->n_slots; s++) {
+        const lucid_model_slot *slot = &t->slots[s];
+        const int64_t n = lucid_trainee_elements(t, s);
+        float *w = t->parameters + t->first[s];
+        const bool last = ends_with(slot->name, "o_proj.weight") || ends_with(slot->name, "down_proj.weight");
+        if (slot->n_dims == 1)
+            for (int64_t i = 0; i < n; i++) w[i] = ends_with(slot->name, ".bias") ? 0 : 1;
+        else if (t->bare && !ends_with(slot->name, "embed_tokens.weight"))
+            fill_uniform(w, n, seed, s, sqrt(6.0 / (double)(slot->shape[0] + slot->shape[1])));
+        else
+            fill_normal(w, n, seed, s, last ? deviation * residual : deviation);
+    }
+}
