@@ -91,12 +91,15 @@ static lucid_status check_number(const char *path, const char *what, int64_t sav
 
 static lucid_status check_fit(const lucid_cache_manifest *m, const char *path, const char *fingerprint,
                               const lucid_cache_config *config) {
+    static const char *const kinds[] = {[LUCID_ATTENTION_LUCID] = "lucid", [LUCID_ATTENTION_SOFTMAX] = "softmax"};
     static const char *const dtypes[] = {[LUCID_F32] = "fp32", [LUCID_BF16] = "bf16", [LUCID_F16] = "fp16"};
     LUCID_TRY(check_number(path, "layers", m->n_layers, config->n_layers));
     LUCID_TRY(check_number(path, "key-value heads", m->n_kv_heads, config->n_kv_heads));
     LUCID_TRY(check_number(path, "head_dim", m->head_dim, config->head_dim));
     LUCID_TRY(check_number(path, "value_dim", m->value_dim, config->value_dim));
-    LUCID_TRY(check_number(path, "attention", m->attention, config->attention));
+    if (m->attention != (int)config->attention)
+        return lucid_fail(LUCID_ERR_INPUT, "%s: another model's cache: its attention is %s, not %s", path,
+                          kinds[m->attention], kinds[config->attention]);
     if (m->eps != (config->eps > 0 ? config->eps : 1e-5) || strcmp(m->fingerprint, fingerprint))
         return lucid_fail(LUCID_ERR_INPUT, "%s: another model's cache: made by '%s', this is '%s'", path,
                           m->fingerprint, fingerprint);

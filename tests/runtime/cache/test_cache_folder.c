@@ -145,7 +145,7 @@ static void check_refused(lucid_comm *comm) {
     other = *c, other.dtype = LUCID_BF16;
     refuse(comm, &other, LUCID_ERR_INPUT, folder, "of fp32, not bf16");
     other = *c, other.attention = LUCID_ATTENTION_SOFTMAX;
-    refuse(comm, &other, LUCID_ERR_INPUT, folder, "another model");
+    refuse(comm, &other, LUCID_ERR_INPUT, folder, "its attention is lucid, not softmax");
     other = *c, other.max_tokens = c->n - 1;
     refuse(comm, &other, LUCID_ERR_USAGE, folder, "more than the 329");
     lucid_cache *cache;
