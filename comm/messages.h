@@ -58,7 +58,7 @@ typedef struct {
     uint32_t save;        /* a bit for each tensor to be written, as launch/options.h numbers them */
     int out_dtype;        /* 0: as the input's, else lucid_dtype + 1 */
     int progress;         /* auto, always, never */
-    bool verify, plan, certificate, quiet, decode;
+    bool verify, plan, certificate, quiet, decode, backward;
 
     char checkpoint[LUCID_MESSAGE_MAX_PATH]; /* folder */
     double checkpoint_every;                 /* seconds */

@@ -8,6 +8,7 @@
  *   packed   flops / (slowest rank's run and packing * peak)
  *   softmax  the same as `both` for a run with --attention softmax, without the solve
  */
+#include "launch/bench_backward.h"
 #include "launch/bench_decode.h"
 #include "launch/commands.h"
 #include "launch/job.h"
@@ -246,6 +247,10 @@ static lucid_status measure_row(row *r, const launch_options *options, lucid_com
 /* ---- Output ---- */
 
 static void print_header(const launch_options *options, const lucid_comm *comm) {
+    if (options->backward) {
+        launch_bench_backward_header(options, comm);
+        return;
+    }
     printf("# lucid bench %s, commit %s, %s; medians of %" PRId64 " repetitions\n", LUCID_VERSION, LUCID_COMMIT,
            comm->description, options->repeat);
     printf("# outside the timers: making or reading the input, allocation, the certificate\n");
@@ -305,6 +310,7 @@ static json_t *row_json(const row *r, const launch_source *source, int64_t repea
 }
 
 static lucid_status bench_source(json_t *rows, const launch_options *options, lucid_comm *comm, launch_source *source) {
+    if (options->backward) return launch_bench_backward(rows, options, comm, source);
     row r = {0};
     r.repetitions = calloc((size_t)options->repeat, sizeof *r.repetitions);
     lucid_status status = r.repetitions ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory for the measurements");

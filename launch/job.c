@@ -47,6 +47,7 @@ lucid_options launch_job_options(const launch_options *o) {
         .channels = (int)o->channels,
         .timeout = o->timeout,
         .trace = o->trace != NULL,
+        .backward = o->backward,
     };
 }
 
@@ -90,6 +91,12 @@ lucid_status launch_job_load(launch_job *job) {
     return lucid_comm_agree(job->comm, status);
 }
 
+static _Noreturn void end_job(launch_job *job) {
+    launch_sink_discard();
+    lucid_comm_abort(job->comm); /* comes back where there is no other rank to end */
+    exit(1);
+}
+
 lucid_status launch_job_run(launch_job *job) {
     if (job->checkpoint) LUCID_TRY(launch_checkpoint_begin(job));
     if (job->announces) printf("%s\n", launch_place_line());
@@ -100,9 +107,13 @@ lucid_status launch_job_run(launch_job *job) {
     launch_progress_end(&job->progress);
     bool interrupted = status == LUCID_ERR_INTERRUPTED;
     if (!status || interrupted) return job->checkpoint ? launch_checkpoint_end(job, interrupted) : LUCID_OK;
-    launch_sink_discard();
-    lucid_comm_abort(job->comm); /* comes back where there is no other rank to end */
-    exit(1);
+    end_job(job);
+}
+
+lucid_status launch_job_backward(launch_job *job) {
+    lucid_comm_phase(job->comm, "running backward");
+    if (lucid_attention_backward(job->attention)) end_job(job);
+    return LUCID_OK;
 }
 
 lucid_status launch_job_measure_peak(launch_job *job) {

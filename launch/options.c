@@ -179,6 +179,8 @@ static const option table[] = {
      "sequence lengths to measure, without --input"},
     {"decode", MEASURING, BENCH, FLAG, FIELD(decode), NULL, NULL, NULL, 0, 0,
      "measure decoding from a cache against the read bandwidth instead"},
+    {"backward", MEASURING, BENCH, FLAG, FIELD(backward), NULL, NULL, NULL, 0, 0,
+     "measure the backward pass against the forward instead"},
     {"cached", MEASURING, BENCH, TEXT, FIELD(cached), "N,N,...", NULL, "64K", 0, 0, "cached tokens, with --decode"},
     {"repeat", MEASURING, BENCH, INTEGER, FIELD(repeat), "N", NULL, "3", 1, 1000, "repetitions; the median counts"},
     {"baseline", MEASURING, BENCH, CHOICE, FIELD(baseline), NULL, "none|openblas", "none", 0, 0,
@@ -455,6 +457,8 @@ static lucid_status check_combination(const launch_options *options, const unsig
     if (options->kv_heads && options->heads % options->kv_heads)
         return lucid_fail(LUCID_ERR_USAGE, "--kv-heads: %" PRId64 " does not divide --heads %" PRId64,
                           options->kv_heads, options->heads);
+    if (options->decode && options->backward)
+        return lucid_fail(LUCID_ERR_USAGE, "--decode and --backward are two measurements: ask for one");
     if (options->decode && options->input)
         return lucid_fail(LUCID_ERR_USAGE, "--decode fills its cache with random tokens and does not go with --input");
     if (options->device == DEVICE_CUDA) return lucid_fail(LUCID_ERR_USAGE, "--device: this build has no cuda");

@@ -39,7 +39,7 @@ typedef struct {
  * point into argv or into the table. */
 typedef struct {
     launch_command command;
-    bool help, version, quiet, plan, decode;
+    bool help, version, quiet, plan, decode, backward;
     const char *input, *output, *report, *trace; /* NULL: not given */
     const char *checkpoint;                      /* folder; NULL: none */
     bool resume;

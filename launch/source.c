@@ -11,12 +11,14 @@ const char *launch_dtype_name(lucid_dtype dtype) {
 }
 
 int launch_tensor_heads(const lucid_problem *p, lucid_tensor tensor) {
-    return tensor == LUCID_K || tensor == LUCID_V || tensor == LUCID_Y ? p->n_kv_heads : p->n_heads;
+    bool kv = tensor == LUCID_K || tensor == LUCID_V || tensor == LUCID_Y || tensor == LUCID_DK || tensor == LUCID_DV;
+    return kv ? p->n_kv_heads : p->n_heads;
 }
 
 int launch_tensor_dim(const lucid_problem *p, lucid_tensor tensor) {
     if (tensor == LUCID_LSE) return 1;
-    return tensor == LUCID_Q || tensor == LUCID_K ? p->head_dim : p->value_dim;
+    bool keys = tensor == LUCID_Q || tensor == LUCID_K || tensor == LUCID_DQ || tensor == LUCID_DK;
+    return keys ? p->head_dim : p->value_dim;
 }
 
 int64_t launch_tensor_row(const lucid_problem *p, lucid_tensor tensor, int batch, int head, int64_t token) {

@@ -57,6 +57,7 @@ static const lucid_job sample_job = {
     .certificate = true,
     .quiet = true,
     .decode = true,
+    .backward = true,
     .checkpoint = "/scratch/ckpt",
     .checkpoint_every = 0.5,
     .resume = true,

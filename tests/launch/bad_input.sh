@@ -46,6 +46,7 @@ command_lines() {
     refuse 2 "--device" attend --random 64 --device cuda
     refuse 2 "--lengths: 'x' is not a whole number" bench --quiet --lengths x
     refuse 2 "--cached: 'x' is not a whole number" bench --quiet --decode --cached x
+    refuse 2 "--decode and --backward are two measurements" bench --decode --backward
     refuse 2 "--decode .* does not go with --input" bench --decode --input absent.safetensors
 }
 

@@ -28,6 +28,14 @@ bench_rows() {
 }
 
 # Every row has been checked against fp64; wrong results end the run.
+bench_backward() {
+    succeed bench --backward --lengths 100,500 --heads 4 --kv-heads 2 --head-dim 68 --keys clustered --repeat 1 --report backward.json
+    expect "rows of backward" "$("$json" backward.json rows)" 2
+    "$json" backward.json rows.1.median.ratio >/dev/null || complain "no ratio in the report"
+    on_ranks 2 bench --backward --lengths 300 --attention softmax --dtype bf16 --repeat 2 || complain "$(cat stderr.txt)"
+    expect "softmax rows of backward" "$(grep -c '^softmax ' stdout.txt)" 1
+}
+
 bench_decode() {
     succeed bench --decode --cached 100,1K --heads 4 --kv-heads 2 --head-dim 68 --repeat 1 --report decode.json
     expect "rows of decode" "$("$json" decode.json rows)" 4
@@ -40,5 +48,6 @@ bench_decode() {
 
 verify_passes
 bench_rows
+bench_backward
 bench_decode
 finish
