@@ -42,7 +42,7 @@ lucid_status lucid_forward_create(lucid_forward *f, const lucid_model *model, in
 }
 
 static void free_rows(lucid_forward *f) {
-    float **const rows[] = {&f->x, &f->q, &f->k, &f->v, &f->rotations};
+    float **const rows[] = {&f->x, &f->q, &f->k, &f->v, &f->beta, &f->rotations};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         free(*rows[i]);
         *rows[i] = NULL;
@@ -67,8 +67,9 @@ lucid_status lucid_forward_resize(lucid_forward *f, int64_t n_rows) {
         f->q = take(n_rows, q_size(c));
         f->k = take(n_rows, kv_size(c));
         f->v = take(n_rows, kv_size(c));
+        f->beta = take(n_rows, c->attention == LUCID_MODEL_DELTANET ? c->n_heads : 0);
         f->rotations = take(n_rows, c->use_rope ? c->head_dim : 0);
-        if (!f->x || !f->q || !f->k || !f->v || !f->rotations)
+        if (!f->x || !f->q || !f->k || !f->v || !f->beta || !f->rotations)
             return lucid_fail(LUCID_ERR_MEMORY, "no memory for the activations of %lld tokens", (long long)n_rows);
         f->capacity = n_rows;
     }
@@ -166,6 +167,8 @@ void lucid_forward_project(lucid_forward *f, const lucid_model_layer *l) {
         multiply(f->q + first * q, l->q_proj, l->q_bias, q, f->normed, hidden, n, false, f);
         multiply(f->k + first * kv, l->k_proj, l->k_bias, kv, f->normed, hidden, n, false, f);
         multiply(f->v + first * kv, l->v_proj, l->v_bias, kv, f->normed, hidden, n, false, f);
+        if (l->b_proj)
+            multiply(f->beta + first * c->n_heads, l->b_proj, NULL, c->n_heads, f->normed, hidden, n, false, f);
     }
     place_heads(f->q, l->q_norm, c->n_heads, f);
     place_heads(f->k, l->k_norm, c->n_kv_heads, f);

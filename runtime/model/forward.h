@@ -27,6 +27,7 @@ typedef struct {
     float *x;         /* (n_rows, hidden_size) the residual stream */
     float *q;         /* (n_rows, n_heads, head_dim) */
     float *k, *v;     /* (n_rows, n_kv_heads, head_dim) */
+    float *beta;      /* (n_rows, n_heads), of DeltaNet, before its sigmoid */
     float *rotations; /* (n_rows, head_dim): cosines, then sines; with use_rope */
 
     float *normed;    /* (GROUP, hidden_size), and what else a group of rows takes */
