@@ -206,6 +206,53 @@ static const struct {
     {"begin is not finite", 16, REPORT(12, 0xa2, 1, 9, 9, 0, 0, 0, 0, 0, 0, 0xf0, 0x7f)},
 };
 
+static void check_cache_refused(lucid_cache_manifest manifest, const char *fragment) {
+    uint8_t *bytes;
+    size_t n;
+    check_failed(lucid_message_pack_cache(&bytes, &n, &manifest), LUCID_ERR_USAGE, fragment);
+}
+
+/* What a folder's manifest says must be possible before memory is sized by it. */
+static void test_cache_manifests(void) {
+    int32_t ids[] = {1, INT32_MAX, 0};
+    uint64_t checksums[] = {1, UINT64_MAX, 3, 4};
+    const lucid_cache_manifest sample = {.fingerprint = "a model",
+                                         .attention = 1,
+                                         .dtype = 1,
+                                         .n_layers = 2,
+                                         .n_kv_heads = 3,
+                                         .head_dim = 68,
+                                         .value_dim = 64,
+                                         .eps = 1e-6,
+                                         .tile = 64,
+                                         .tokens = 3,
+                                         .n_shards = 5,
+                                         .token_ids = ids,
+                                         .checksums = checksums,
+                                         .n_tiles = 1};
+    lucid_cache_manifest back, bad = sample;
+    uint8_t *bytes;
+    size_t n;
+    CHECK(lucid_message_pack_cache(&bytes, &n, &sample) == LUCID_OK, "%s", last_failure);
+    CHECK(lucid_message_unpack_cache(&back, bytes, n, "folder/manifest") == LUCID_OK, "%s", last_failure);
+    CHECK(!strcmp(back.fingerprint, "a model") && back.attention == 1 && back.dtype == 1 && back.n_layers == 2 &&
+              back.n_kv_heads == 3 && back.head_dim == 68 && back.value_dim == 64 && back.eps == 1e-6 &&
+              back.tile == 64 && back.tokens == 3 && back.n_shards == 5 && back.n_tiles == 1,
+          "a number is lost");
+    CHECK(!memcmp(back.token_ids, ids, sizeof ids) && !memcmp(back.checksums, checksums, 16), "an array is lost");
+    check_failed(lucid_message_unpack_cache(&bad, bytes, n - 1, "folder/manifest"), LUCID_ERR_INPUT, "folder/manifest");
+    lucid_job job;
+    check_failed(lucid_message_unpack_job(&job, bytes, n), LUCID_ERR_COMM, "is no job");
+    lucid_cache_manifest_free(&back);
+    free(bytes);
+    bad = sample, bad.n_tiles = 2, check_cache_refused(bad, "4 checksums of 2 layers and 1 tiles");
+    bad = sample, bad.tile = 32, check_cache_refused(bad, "those of no cache");
+    bad = sample, bad.head_dim = 257, check_cache_refused(bad, "those of no cache");
+    bad = sample, bad.n_shards = 0, check_cache_refused(bad, "those of no cache");
+    bad = sample, bad.dtype = 3, check_cache_refused(bad, "dtype has no value 3");
+    bad = sample, bad.eps = INFINITY, check_cache_refused(bad, "eps is not finite");
+}
+
 static void test_refused_reports(void) {
     for (int i = 0; i < COUNT(refused_reports); i++) {
         lucid_rank_report report = {.rank = 77};
@@ -338,6 +385,7 @@ int main(void) {
     test_report_round_trip();
     test_refused_jobs();
     test_refused_reports();
+    test_cache_manifests();
     test_memory_is_bounded();
     test_damaged_messages();
     test_what_cannot_be_packed();

@@ -9,6 +9,8 @@
 #include "tests/scratch_folder.h"
 
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 static const cache_case cases[] = {
@@ -178,6 +180,38 @@ static void check_failed_saves(lucid_comm *comm) {
     lucid_cache_destroy(cache);
 }
 
+/* No room on the last rank's disk: every rank is told, what was saved before is still there, and nothing beside it. */
+static void check_no_room(lucid_comm *comm) {
+    const cache_case *c = &cases[0];
+    lucid_cache *cache;
+    const lucid_cache_config config = case_config(c, 1);
+    float *out = case_outputs(c);
+    int32_t *ids = make_ids(c->n);
+    struct rlimit limit;
+    save_case(comm, c, 70, scratch_path("context"));
+    REQUIRE(lucid_cache_create(&cache, comm, &config));
+    case_decode(cache, c, out, 0, c->n);
+    REQUIRE(lucid_comm_barrier(comm));
+    getrlimit(RLIMIT_FSIZE, &limit);
+    const rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = 1000;
+    signal(SIGXFSZ, SIG_IGN);
+    if (comm->rank == comm->world_size - 1) setrlimit(RLIMIT_FSIZE, &limit);
+    const lucid_status status = lucid_cache_save(cache, scratch_path("context"), fingerprint, ids);
+    limit.rlim_cur = before;
+    setrlimit(RLIMIT_FSIZE, &limit);
+    CHECK(status != LUCID_OK, "rank %d: a cache is saved without room", comm->rank);
+    CHECK(strstr(last_failure, "File too large"), "rank %d: '%s'", comm->rank, last_failure);
+    lucid_cache_destroy(cache);
+    free(ids);
+    int32_t *saved_ids;
+    REQUIRE(load_case(&cache, &saved_ids, comm, c, scratch_path("context")));
+    CHECK(lucid_cache_tokens(cache) == 70, "the older cache has %d tokens", (int)lucid_cache_tokens(cache));
+    CHECK(scratch_entries(0) == 2, "%d entries, not the two saved caches", scratch_entries(0));
+    lucid_cache_destroy(cache);
+    free(saved_ids), free(out);
+}
+
 static void remove_saved(const char *name) {
     char path[300];
     for (int shard = 0; shard < 8; shard++) {
@@ -195,6 +229,7 @@ int main(void) {
     if (comm->rank == 0) scratch_make();
     REQUIRE(lucid_comm_broadcast(comm, scratch_folder, sizeof scratch_folder, 0));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_round_trip(comm, alone, &cases[i]);
+    check_no_room(comm);
     if (comm->world_size == 1) {
         check_pending(alone);
         check_refused(alone);
