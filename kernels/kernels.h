@@ -61,8 +61,6 @@
 #define LUCID_RESCALE_EXPONENT 40
 /* A row whose own score is closer to zero than this (base 2) starts with reference exponent zero. */
 #define LUCID_START_EXPONENT 32
-/* Row granules whose softmax pass is done in fp64, see attend_exact. */
-#define LUCID_EXACT_GRANULES 6
 
 typedef enum { LUCID_F32, LUCID_BF16, LUCID_F16 } lucid_dtype;
 
@@ -78,6 +76,18 @@ static inline lucid_shape lucid_shape_make(int head_dim, int value_dim) {
 
 static inline size_t lucid_dtype_bytes(lucid_dtype dtype) {
     return dtype == LUCID_F32 ? 4 : 2;
+}
+
+/* How a row's softmax pass is done; a function of the row granule's number, counted from the sequence's start. Errors
+ * of out are measured against the rows of the whole sequence. The first rows are several times longer than most and
+ * average over too few keys for the rounding errors of their exponents to cancel.
+ *   EXACT    in fp64, rounded into the state after each granule; three times the work of FAST
+ *   CAREFUL  scores as the sum of two chains, over c < (d + 1) / 2, less m_i, and over the rest: 2 % more work
+ *   FAST     scores as one chain */
+typedef enum { LUCID_FAST, LUCID_CAREFUL, LUCID_EXACT } lucid_precision;
+
+static inline lucid_precision lucid_row_precision(int64_t granule) {
+    return granule < 6 ? LUCID_EXACT : granule < 64 ? LUCID_CAREFUL : LUCID_FAST;
 }
 
 /* Offsets and sizes in floats; each is a multiple of 16, so every part of an aligned record is aligned. */
@@ -159,9 +169,8 @@ typedef struct {
 /* One instruction set's kernels. In the formulas i runs over the row granule, j over a key granule's 64 tokens, and
  *   P_ij = exp2(fma(dot_ij, rnorm_j, -sqrt(d) log2 e)),   dot_ij = sum_c (k_ic rnorm_i log2(e) / sqrt(d)) k_jc
  *   x_ij = sum_c (qt_ci scale) kt_cj - m_i,
- * the latter as four FMA chains of (d + 3) / 4 terms that start at zero, added to -m_i one after the other: a chain's
- * rounding errors grow with its length, and here they are errors of an exponent. A product with values is one FMA chain
- * over j = 0..63 that starts at zero; its result is then added to the accumulator in memory, once per granule. */
+ * the latter an FMA chain over c that starts at -m_i, or as lucid_precision has it. A product with values is one FMA
+ * chain over j = 0..63 that starts at zero; its result is then added to the accumulator in memory, once per granule. */
 typedef struct lucid_kernels {
     const char *isa; /* "scalar", "avx2", "avx512" */
 
@@ -190,22 +199,12 @@ typedef struct lucid_kernels {
      * record.kt is read. */
     void (*attend_begin)(float *state, const float *qt, const float *record, double scale, lucid_shape shape);
 
-    /* A: per granule, l_i += sum_j exp2(x_ij), o_i += sum_j exp2(x_ij) y_j. When the granule's sum exceeds
-     * 2^LUCID_RESCALE_EXPONENT, m_i first rises to the granule's largest score and l_i, o_i are rescaled. */
-    void (*attend)(float *state, const float *qt, const float *const *keys, int64_t n_keys, double scale,
-                   lucid_shape shape, float *scratch);
-
-    /* A on the row's own granule, j <= i only. */
-    void (*attend_diag)(float *state, const float *qt, const float *row, double scale, lucid_shape shape,
-                        float *scratch);
-
-    /* attend, or with `diagonal` (n_keys = 1) attend_diag, of the first LUCID_EXACT_GRANULES row granules: the same in
-     * fp64, rounded into the state after each granule. A row's error is measured against the rows of the whole
-     * sequence; the first ones are several times longer than the rest and average over too few keys for their rounding
-     * errors to cancel, so that fp32 loses a digit on them. The diagonal, a row's last granule, leaves l = 1, so that o
-     * is rounded once. */
-    void (*attend_exact)(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
-                         double scale, lucid_shape shape, float *scratch);
+    /* A: per granule, l_i += sum_j exp2(x_ij), o_i += sum_j exp2(x_ij) y_j; with `diagonal` keys is the row's own
+     * granule alone, of which row i sees j <= i. When the granule's sum exceeds 2^LUCID_RESCALE_EXPONENT, m_i first
+     * rises to the granule's largest score and l_i, o_i are rescaled. An EXACT row's diagonal, its last granule, leaves
+     * l = 1. */
+    void (*attend)(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
+                   lucid_precision precision, double scale, lucid_shape shape, float *scratch);
 
     /* out (n_rows, value_dim) fp32, out_i = o_i / l_i; lse (n_rows) = (m_i + log2 l_i) ln 2. A row with l_i = 0 saw no
      * key: out = 0, lse = -inf. */

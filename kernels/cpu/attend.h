@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/cpu/exact.h"
 #include "kernels/cpu/panel.h"
 
 /* A panel's share of a granule's state, copied out of and back into it. */
@@ -16,28 +17,35 @@ typedef struct {
     float *p;           /* (rows, 64) */
 } softmax_panel;
 
-/* Four chains one after the other, summed in p. */
-INLINE void softmax_block(float *p, const int rows, const int cols, const float *panel, const float *m, const float *kt,
-                          int d) {
+/* Keeps the compiler from sharing values between two chains, for which it would have to spill accumulators. */
+#define APART(panel, kt, p) __asm__ volatile("" : "+r"(panel), "+r"(kt), "+r"(p) : : "memory")
+
+/* p = exp2(x), the scores as one chain or as the sum of two. */
+INLINE void softmax_block(float *p, const bool careful, const int rows, const int cols, const float *panel,
+                          const float *m, const float *kt, int d) {
     vec acc[PANEL_ROWS][2];
-    UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int v = 0; v < cols; v++) vec_store(p + r * GRANULE + v * VEC, vec_set1(-m[r]));
-    }
-    const int length = (d + 3) / 4;
-    for (; d > length; d -= length, panel += length * VEC, kt += length * GRANULE) {
-        score_chain(acc, POSITIVE, rows, cols, panel, kt, length);
+    if (careful) {
+        score_chain(acc, POSITIVE, rows, cols, panel, kt, d - d / 2);
         UNROLL for (int r = 0; r < rows; r++) {
-            UNROLL for (int v = 0; v < cols; v++) {
-                float *x = p + r * GRANULE + v * VEC;
-                vec_store(x, vec_add(vec_load(x), acc[r][v]));
-            }
+            UNROLL for (int v = 0; v < cols; v++)
+                vec_store(p + r * GRANULE + v * VEC, vec_sub(acc[r][v], vec_set1(m[r])));
         }
+        panel += (d - d / 2) * VEC, kt += (d - d / 2) * GRANULE;
+        APART(panel, kt, p);
+        UNROLL for (int r = 0; r < rows; r++) {
+            UNROLL for (int v = 0; v < cols; v++) acc[r][v] = vec_zero();
+        }
+        score_chain(acc, CONTINUE, rows, cols, panel, kt, d / 2);
+    } else {
+        UNROLL for (int r = 0; r < rows; r++) {
+            UNROLL for (int v = 0; v < cols; v++) acc[r][v] = vec_set1(-m[r]);
+        }
+        score_chain(acc, CONTINUE, rows, cols, panel, kt, d);
     }
-    score_chain(acc, POSITIVE, rows, cols, panel, kt, d);
     UNROLL for (int r = 0; r < rows; r++) {
         UNROLL for (int v = 0; v < cols; v++) {
             float *x = p + r * GRANULE + v * VEC;
-            vec_store(x, vec_exp2(vec_add(vec_load(x), acc[r][v])));
+            vec_store(x, vec_exp2(careful ? vec_add(vec_load(x), acc[r][v]) : acc[r][v]));
         }
     }
 }
@@ -51,10 +59,11 @@ INLINE void cut_future(float *p, const int rows, int n_seen) {
 }
 
 /* p = exp2(x) of a panel with a granule's keys; returns its row sums. */
-INLINE vec softmax_scores(const softmax_panel *s, const int rows, const float *kt, int d, int n_seen) {
+INLINE vec softmax_scores(const softmax_panel *s, const bool careful, const int rows, const float *kt, int d,
+                          int n_seen) {
     int n_keys = n_seen < GRANULE ? n_seen + rows - 1 : GRANULE, j = 0;
-    for (; j + VEC < n_keys; j += 2 * VEC) softmax_block(s->p + j, rows, 2, s->panel, s->m, kt + j, d);
-    if (j < n_keys) softmax_block(s->p + j, rows, 1, s->panel, s->m, kt + j, d);
+    for (; j + VEC < n_keys; j += 2 * VEC) softmax_block(s->p + j, careful, rows, 2, s->panel, s->m, kt + j, d);
+    if (j < n_keys) softmax_block(s->p + j, careful, rows, 1, s->panel, s->m, kt + j, d);
     if (n_seen < GRANULE) cut_future(s->p, rows, n_seen);
 
     vec sum[VEC];
@@ -93,13 +102,14 @@ static __attribute__((noinline, cold)) void raise_reference(softmax_panel *s, un
     }
 }
 
-INLINE void softmax_granule(softmax_panel *s, const int rows, const float *key, lucid_shape shape, int n_seen) {
+INLINE void softmax_granule(softmax_panel *s, const bool careful, const int rows, const float *key, lucid_shape shape,
+                            int n_seen) {
     const vec limit = vec_set1((float)(1ull << LUCID_RESCALE_EXPONENT));
-    vec sums = softmax_scores(s, rows, key, shape.head_dim, n_seen);
+    vec sums = softmax_scores(s, careful, rows, key, shape.head_dim, n_seen);
     unsigned high = vec_not_below(sums, limit);
     if (__builtin_expect(high != 0, 0)) {
         raise_reference(s, high, key, shape, n_seen);
-        sums = softmax_scores(s, rows, key, shape.head_dim, n_seen);
+        sums = softmax_scores(s, careful, rows, key, shape.head_dim, n_seen);
     }
     vec_store(s->l, vec_add(vec_load(s->l), sums));
     int n_keys = n_seen < GRANULE ? n_seen + rows - 1 : GRANULE;
@@ -107,32 +117,36 @@ INLINE void softmax_granule(softmax_panel *s, const int rows, const float *key, 
 }
 
 INLINE void attend_panel(const int rows, int i0, float *state, const float *qt, const float *const *keys,
-                         int64_t n_keys, bool diagonal, double scale, lucid_shape shape, float *scratch) {
+                         int64_t n_keys, bool diagonal, const bool careful, double scale, lucid_shape shape,
+                         float *scratch) {
     float *m = state, *l = state + GRANULE;
     softmax_panel s = {.o = state + 2 * GRANULE + (size_t)i0 * shape.value_ld, .p = scratch};
     s.panel = pack_panel(scratch + GRANULE * GRANULE, qt, vec_set1((float)scale), i0, shape.head_dim);
     memcpy(s.m, m + i0, rows * sizeof *m);
     memcpy(s.l, l + i0, rows * sizeof *l);
-    for (int64_t g = 0; g < n_keys; g++) softmax_granule(&s, rows, keys[g], shape, diagonal ? i0 + 1 : GRANULE);
+    for (int64_t g = 0; g < n_keys; g++)
+        softmax_granule(&s, careful, rows, keys[g], shape, diagonal ? i0 + 1 : GRANULE);
     memcpy(m + i0, s.m, rows * sizeof *m);
     memcpy(l + i0, s.l, rows * sizeof *l);
 }
 
-static void attend_granules(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
-                            double scale, lucid_shape shape, float *scratch) {
+static void attend_fast(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
+                        double scale, lucid_shape shape, float *scratch) {
+    FOR_EACH_PANEL(attend_panel, state, qt, keys, n_keys, diagonal, false, scale, shape, scratch);
+}
+
+static void attend_careful(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
+                           double scale, lucid_shape shape, float *scratch) {
+    FOR_EACH_PANEL(attend_panel, state, qt, keys, n_keys, diagonal, true, scale, shape, scratch);
+}
+
+static void attend(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
+                   lucid_precision precision, double scale, lucid_shape shape, float *scratch) {
     unsigned mode = float_mode_enter();
-    FOR_EACH_PANEL(attend_panel, state, qt, keys, n_keys, diagonal, scale, shape, scratch);
+    (precision == LUCID_EXACT     ? attend_exact
+     : precision == LUCID_CAREFUL ? attend_careful
+                                  : attend_fast)(state, qt, keys, n_keys, diagonal, scale, shape, scratch);
     float_mode_leave(mode);
-}
-
-static void attend(float *state, const float *qt, const float *const *keys, int64_t n_keys, double scale,
-                   lucid_shape shape, float *scratch) {
-    attend_granules(state, qt, keys, n_keys, false, scale, shape, scratch);
-}
-
-static void attend_diag(float *state, const float *qt, const float *row, double scale, lucid_shape shape,
-                        float *scratch) {
-    attend_granules(state, qt, &row, 1, true, scale, shape, scratch);
 }
 
 static void attend_begin(float *state, const float *qt, const float *record, double scale, lucid_shape shape) {

@@ -13,7 +13,6 @@
 #include "kernels/cpu/attend.h"
 #include "kernels/cpu/backward.h"
 #include "kernels/cpu/decode.h"
-#include "kernels/cpu/exact.h"
 #include "kernels/cpu/pack.h"
 #include "kernels/cpu/solve.h"
 #include "kernels/sets.h"
@@ -44,8 +43,6 @@ const lucid_kernels SIMD_KERNELS = {
     .solve = solve,
     .attend_begin = attend_begin,
     .attend = attend,
-    .attend_diag = attend_diag,
-    .attend_exact = attend_exact,
     .attend_finish = attend_finish,
     .decode_begin = decode_begin,
     .decode = decode,

@@ -126,11 +126,9 @@ static void exact_granule(const exact_scratch *s, float *state, const float *key
 
 static void attend_exact(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
                          double scale, lucid_shape shape, float *scratch) {
-    unsigned mode = float_mode_enter();
     exact_scratch s = exact_carve(scratch, shape);
     widen_all(s.q, qt, scale, (size_t)GRANULE * shape.head_dim);
     for (int64_t g = 0; g < n_keys; g++) exact_granule(&s, state, keys[g], diagonal, shape);
-    float_mode_leave(mode);
 }
 
 #endif

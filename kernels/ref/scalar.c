@@ -174,15 +174,13 @@ static void attend_begin(float *state, const float *qt, const float *record, dou
 }
 
 /* p_j = exp2(x_ij); returns their sum */
-static float softmax_row(float *p, float m, const float *qt, int i, const float *kt, float scale, int d, int n_keys) {
-    float sum = 0, part[GRANULE];
-    int length = (d + 3) / 4;
-    for (int j = 0; j < n_keys; j++) p[j] = -m;
-    for (int c = 0; c < d; c += length) {
-        dots(part, 0, scale, qt, i, kt, c, c + length < d ? c + length : d, n_keys);
-        for (int j = 0; j < n_keys; j++) p[j] += part[j];
-    }
-    for (int j = 0; j < n_keys; j++) sum += p[j] = exp2_of(p[j]);
+static float softmax_row(float *p, float m, const float *qt, int i, const float *kt, float scale, int d, int n_keys,
+                         bool careful) {
+    float sum = 0, second[GRANULE];
+    int first = careful ? d - d / 2 : d;
+    dots(p, careful ? 0 : -m, scale, qt, i, kt, 0, first, n_keys);
+    dots(second, 0, scale, qt, i, kt, first, d, n_keys);
+    for (int j = 0; j < n_keys; j++) sum += p[j] = exp2_of(careful ? p[j] - m + second[j] : p[j]);
     return sum;
 }
 
@@ -199,30 +197,17 @@ static void raise_reference(float *m, float *l, float *o, const float *qt, int i
 }
 
 static void attend_row(float *state, const float *qt, int i, const float *key, float scale, lucid_shape shape,
-                       int n_keys) {
+                       int n_keys, bool careful) {
     float p[GRANULE], weighted[LUCID_MAX_HEAD_DIM];
     float *m = state + i, *l = state + GRANULE + i, *o = state + 2 * GRANULE + i * shape.value_ld;
-    float sum = softmax_row(p, *m, qt, i, key, scale, shape.head_dim, n_keys);
+    float sum = softmax_row(p, *m, qt, i, key, scale, shape.head_dim, n_keys, careful);
     if (!(sum <= (float)(1ull << LUCID_RESCALE_EXPONENT))) {
         raise_reference(m, l, o, qt, i, key, scale, shape, n_keys);
-        sum = softmax_row(p, *m, qt, i, key, scale, shape.head_dim, n_keys);
+        sum = softmax_row(p, *m, qt, i, key, scale, shape.head_dim, n_keys, careful);
     }
     *l += sum;
     weighted_sum(weighted, p, key + lucid_record_values(shape), shape.value_ld, n_keys);
     for (int c = 0; c < shape.value_ld; c++) o[c] += weighted[c];
-}
-
-static void attend(float *state, const float *qt, const float *const *keys, int64_t n_keys, double scale,
-                   lucid_shape shape, float *scratch) {
-    (void)scratch;
-    for (int64_t g = 0; g < n_keys; g++)
-        for (int i = 0; i < GRANULE; i++) attend_row(state, qt, i, keys[g], (float)scale, shape, GRANULE);
-}
-
-static void attend_diag(float *state, const float *qt, const float *row, double scale, lucid_shape shape,
-                        float *scratch) {
-    (void)scratch;
-    for (int i = 0; i < GRANULE; i++) attend_row(state, qt, i, row, (float)scale, shape, i + 1);
 }
 
 /* 2^x to 1e-12 by Taylor's series; 0 below the normal numbers, infinity above them. */
@@ -287,12 +272,17 @@ static void exact_row(float *state, const float *qt, int i, const float *key, do
     *l = last ? 1 : (float)sum;
 }
 
-static void attend_exact(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
-                         double scale, lucid_shape shape, float *scratch) {
+static void attend(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
+                   lucid_precision precision, double scale, lucid_shape shape, float *scratch) {
     (void)scratch;
     for (int64_t g = 0; g < n_keys; g++)
-        for (int i = 0; i < GRANULE; i++)
-            exact_row(state, qt, i, keys[g], scale, shape, diagonal ? i + 1 : GRANULE, diagonal);
+        for (int i = 0; i < GRANULE; i++) {
+            int n_seen = diagonal ? i + 1 : GRANULE;
+            if (precision == LUCID_EXACT)
+                exact_row(state, qt, i, keys[g], scale, shape, n_seen, diagonal);
+            else
+                attend_row(state, qt, i, keys[g], (float)scale, shape, n_seen, precision == LUCID_CAREFUL);
+        }
 }
 
 static void attend_finish(float *out, float *lse, const float *state, int n_rows, lucid_shape shape) {
@@ -568,8 +558,6 @@ const lucid_kernels lucid_kernels_scalar = {
     .solve = solve,
     .attend_begin = attend_begin,
     .attend = attend,
-    .attend_diag = attend_diag,
-    .attend_exact = attend_exact,
     .attend_finish = attend_finish,
     .decode_begin = decode_begin,
     .decode = decode,

@@ -257,16 +257,10 @@ static void attend_head(const lucid_attention *a, lucid_worker *w, const lucid_a
         float *state = c->states + index * a->state_floats;
         const float *record = row + (size_t)g * a->record_floats;
         int64_t n = diagonal ? n_keys - granules + g : n_keys;
-        bool exact = (int64_t)own * a->granules_per_tile + g < LUCID_EXACT_GRANULES;
+        lucid_precision precision = lucid_row_precision((int64_t)own * a->granules_per_tile + g);
         if (job->piece.first == 0) k->attend_begin(state, qt, record, scale, a->shape);
-        if (exact)
-            k->attend_exact(state, qt, w->keys, n, false, scale, a->shape, w->scratch);
-        else
-            k->attend(state, qt, w->keys, n, scale, a->shape, w->scratch);
-        if (diagonal && exact)
-            k->attend_exact(state, qt, &record, 1, true, scale, a->shape, w->scratch);
-        else if (diagonal)
-            k->attend_diag(state, qt, record, scale, a->shape, w->scratch);
+        k->attend(state, qt, w->keys, n, false, precision, scale, a->shape, w->scratch);
+        if (diagonal) k->attend(state, qt, &record, 1, true, precision, scale, a->shape, w->scratch);
     }
 }
 

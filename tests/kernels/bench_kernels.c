@@ -81,9 +81,10 @@ static void attend_piece(bench *b, int i, int first, int last, bool own) {
     float *state = head_state(h, i), *query = head_query(h, i);
     double start = now();
     if (first == 0) b->set->attend_begin(state, query, head_record(h, i), h->q_scale, s);
-    b->set->attend(state, query, h->keys + first, last - first, h->q_scale, s, h->scratch);
+    b->set->attend(state, query, h->keys + first, last - first, false, lucid_row_precision(i), h->q_scale, s,
+                   h->scratch);
     if (own) {
-        b->set->attend_diag(state, query, head_record(h, i), h->q_scale, s, h->scratch);
+        b->set->attend(state, query, h->keys + i, 1, true, lucid_row_precision(i), h->q_scale, s, h->scratch);
         b->set->attend_finish(b->out + (size_t)i * GRANULE * s.value_dim, b->lse + i * GRANULE, state,
                               min(GRANULE, h->n - i * GRANULE), s);
     }

@@ -129,23 +129,12 @@ static inline void head_solve(const lucid_kernels *set, head *h) {
     }
 }
 
-static inline void head_attend(const lucid_kernels *set, head *h) {
+static inline void head_attend(const lucid_kernels *set, head *h, lucid_precision precision) {
     for (int g = 0; g < h->n_granules; g++) {
         float *state = head_state(h, g), *query = head_query(h, g);
         set->attend_begin(state, query, head_record(h, g), h->q_scale, h->shape);
-        set->attend(state, query, h->keys, g, h->q_scale, h->shape, h->scratch);
-        set->attend_diag(state, query, head_record(h, g), h->q_scale, h->shape, h->scratch);
-    }
-}
-
-/* The same in fp64. */
-static inline void head_attend_exact(const lucid_kernels *set, head *h) {
-    for (int g = 0; g < h->n_granules; g++) {
-        float *state = head_state(h, g), *query = head_query(h, g);
-        const float *own = head_record(h, g);
-        set->attend_begin(state, query, own, h->q_scale, h->shape);
-        set->attend_exact(state, query, h->keys, g, false, h->q_scale, h->shape, h->scratch);
-        set->attend_exact(state, query, &own, 1, true, h->q_scale, h->shape, h->scratch);
+        set->attend(state, query, h->keys, g, false, precision, h->q_scale, h->shape, h->scratch);
+        set->attend(state, query, h->keys + g, 1, true, precision, h->q_scale, h->shape, h->scratch);
     }
 }
 

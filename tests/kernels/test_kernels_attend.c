@@ -17,11 +17,12 @@ static double largest_score(const problem *p) {
     return largest;
 }
 
-static void check_attend(const lucid_kernels *set, const problem *p, bool exact, double bound, const char *what) {
+static void check_attend(const lucid_kernels *set, const problem *p, lucid_precision precision, double bound,
+                         const char *what) {
     lucid_shape s = p->shape;
     head h = head_make(set, p);
     head_solve(set, &h);
-    (exact ? head_attend_exact : head_attend)(set, &h);
+    head_attend(set, &h, precision);
     float *out = allocate_floats((size_t)p->n * s.value_dim), *lse = allocate_floats(p->n);
     double *want = allocate(sizeof(double) * p->n * s.value_dim), *want_lse = allocate(sizeof(double) * p->n);
     head_finish(set, &h, out, lse);
@@ -44,8 +45,9 @@ static void check_problem(problem *p, const char *what) {
     /* fp64 leaves what rounds a state, granule by granule, the division and out; the reference exponent may be off. */
     double rounded = (6 + p->n / GRANULE) * 0x1p-24;
     FOR_EACH_SET(set) {
-        check_attend(set, p, false, tolerance(p->shape.head_dim, reach), what);
-        check_attend(set, p, true, rounded, what);
+        check_attend(set, p, LUCID_FAST, tolerance(p->shape.head_dim, reach), what);
+        check_attend(set, p, LUCID_CAREFUL, tolerance(p->shape.head_dim, reach), what);
+        check_attend(set, p, LUCID_EXACT, rounded, what);
     }
     problem_free(p);
 }

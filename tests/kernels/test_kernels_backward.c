@@ -90,7 +90,7 @@ static void forward(run *r, const lucid_kernels *set, const task *t) {
         if (h) head_free(&r->h);
         r->h = head_make(set, &p);
         head_solve(set, &r->h);
-        head_attend(set, &r->h);
+        head_attend(set, &r->h, LUCID_FAST);
         for (int g = 0; g < r->n_granules; g++) {
             int first = g * GRANULE, rows = p.n - first < GRANULE ? p.n - first : GRANULE;
             set->pack_values(query_row(r, g, h), t->dout[h] + (size_t)first * s.value_dim, LUCID_F32, rows, s);

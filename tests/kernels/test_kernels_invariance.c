@@ -9,13 +9,13 @@ enum { N = 5 * GRANULE, LAST = 4 };
 typedef struct {
     const lucid_kernels *set;
     problem p;
-    bool exact; /* the fp64 softmax pass */
+    lucid_precision precision;
 } subject;
 
 static head solved(const subject *t) {
     head h = head_make(t->set, &t->p);
     head_solve(t->set, &h);
-    (t->exact ? head_attend_exact : head_attend)(t->set, &h);
+    head_attend(t->set, &h, t->precision);
     return h;
 }
 
@@ -43,10 +43,10 @@ static void check_calls(const subject *t) {
     for (int g = 0; g < cut.n_granules; g++) {
         t->set->attend_begin(head_state(&cut, g), head_query(&cut, g), head_record(&cut, g), cut.q_scale, s);
         for (int j = 0; j < g; j += 2)
-            t->set->attend(head_state(&cut, g), head_query(&cut, g), cut.keys + j, g - j < 2 ? 1 : 2, cut.q_scale, s,
-                           cut.scratch);
-        t->set->attend_diag(head_state(&cut, g), head_query(&cut, g), head_record(&cut, g), cut.q_scale, s,
-                            cut.scratch);
+            t->set->attend(head_state(&cut, g), head_query(&cut, g), cut.keys + j, g - j < 2 ? 1 : 2, false, LUCID_FAST,
+                           cut.q_scale, s, cut.scratch);
+        t->set->attend(head_state(&cut, g), head_query(&cut, g), cut.keys + g, 1, true, LUCID_FAST, cut.q_scale, s,
+                       cut.scratch);
     }
     check_same(t, &whole, &cut, N, "the cut into calls");
     head_free(&whole);
@@ -68,7 +68,7 @@ static void disturb(problem *p, int first) {
  */
 static void check_future(const subject *t, int first) {
     head a = solved(t);
-    subject other = {t->set, problem_make(N, t->p.shape.head_dim, t->p.shape.value_dim, 11), t->exact};
+    subject other = {t->set, problem_make(N, t->p.shape.head_dim, t->p.shape.value_dim, 11), t->precision};
     disturb(&other.p, first);
     head b = solved(&other);
     check_same(t, &a, &b, first, "future tokens");
@@ -100,8 +100,10 @@ static void check_mode(const subject *t) {
         _mm_setcsr(mode); /* attend_begin is a plain chain in the caller's mode */
         t->set->attend_begin(head_state(&b, g), head_query(&b, g), head_record(&b, g), b.q_scale, b.shape);
         _mm_setcsr(odd);
-        t->set->attend(head_state(&b, g), head_query(&b, g), b.keys, g, b.q_scale, b.shape, b.scratch);
-        t->set->attend_diag(head_state(&b, g), head_query(&b, g), head_record(&b, g), b.q_scale, b.shape, b.scratch);
+        t->set->attend(head_state(&b, g), head_query(&b, g), b.keys, g, false, LUCID_FAST, b.q_scale, b.shape,
+                       b.scratch);
+        t->set->attend(head_state(&b, g), head_query(&b, g), b.keys + g, 1, true, LUCID_FAST, b.q_scale, b.shape,
+                       b.scratch);
     }
     CHECK((_mm_getcsr() & ~_MM_EXCEPT_MASK) == (odd & ~_MM_EXCEPT_MASK), "%s: mode %x became %x", t->set->isa, odd,
           _mm_getcsr());
@@ -112,11 +114,11 @@ static void check_mode(const subject *t) {
 }
 
 static void check_set(const lucid_kernels *set, int d, int dv) {
-    subject t = {set, problem_make(N, d, dv, 11), false};
+    subject t = {set, problem_make(N, d, dv, 11), LUCID_FAST};
     check_calls(&t);
     check_mode(&t);
-    for (int exact = 0; exact < 2; exact++) {
-        t.exact = exact;
+    for (int precision = LUCID_FAST; precision <= LUCID_EXACT; precision++) {
+        t.precision = (lucid_precision)precision;
         for (int first = LAST * GRANULE + 1; first < N; first += 5) check_future(&t, first);
         check_future(&t, 7);
         check_padding(&t, N - 1);

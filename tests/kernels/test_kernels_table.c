@@ -34,7 +34,7 @@ static double worst_ulps(const lucid_kernels *set, double high, double step) {
         record[i] = (float)(high - i * step);
         record[lucid_record_values(s) + i * GRANULE + i] = 1;
     }
-    set->attend(state, qt, keys, 1, 1, s, scratch);
+    set->attend(state, qt, keys, 1, false, LUCID_FAST, 1, s, scratch);
     for (int i = 0; i < GRANULE; i++)
         for (int j = 0; j < GRANULE; j++) {
             float got = state[2 * GRANULE + i * GRANULE + j], x = record[j] - (float)(i * step / GRANULE);

@@ -14,8 +14,8 @@ typedef struct {
     double y, out, lse, residual;
 } tolerances;
 
-/* Of eight seeds seven leave out below 1e-6; this one, 1.04e-6. */
-#define OUT_OF_RANDOM_KEYS 1.1e-6
+/* Below 1e-6 for most seeds; this one, 0.9e-6 to 1.13e-6 by instruction set. */
+#define OUT_OF_RANDOM_KEYS 1.2e-6
 static const tolerances normal = {.y = 1e-6, .out = OUT_OF_RANDOM_KEYS, .lse = 1e-6};
 /* Rounding in P's exponent moves Y by what P's couplings amplify: 2e-5 at N = 8192, measured. */
 static const tolerances clustered = {.y = 5e-5, .out = 5e-5, .lse = 2e-6};

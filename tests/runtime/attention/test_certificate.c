@@ -50,11 +50,13 @@ static void solve(float *row, lucid_shape shape, float *scratch) {
     if (fault.kind != NO_SOLVE) real->solve(row, shape, scratch);
 }
 
-static void attend(float *state, const float *qt, const float *const *keys, int64_t n_keys, double scale,
-                   lucid_shape shape, float *scratch) {
-    int64_t dropped = n_dropped(DROPPED_ATTEND, n_keys), first = dropped ? middle_tile(n_keys) : n_keys;
-    real->attend(state, qt, keys, first, scale, shape, scratch);
-    if (dropped) real->attend(state, qt, keys + first + dropped, n_keys - first - dropped, scale, shape, scratch);
+static void attend(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
+                   lucid_precision precision, double scale, lucid_shape shape, float *scratch) {
+    int64_t dropped = diagonal ? 0 : n_dropped(DROPPED_ATTEND, n_keys), first = dropped ? middle_tile(n_keys) : n_keys;
+    real->attend(state, qt, keys, first, diagonal, precision, scale, shape, scratch);
+    if (dropped)
+        real->attend(state, qt, keys + first + dropped, n_keys - first - dropped, false, precision, scale, shape,
+                     scratch);
 }
 
 const lucid_kernels *__real_lucid_kernels_find(const char *isa);
