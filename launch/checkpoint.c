@@ -11,6 +11,10 @@ static void on_signal(int number) {
     lucid_checkpoint_request_stop();
 }
 
+void launch_checkpoint_watch(void) {
+    sigaction(SIGUSR1, &(struct sigaction){.sa_handler = on_signal, .sa_flags = SA_RESTART}, NULL);
+}
+
 static lucid_status pin_number(int64_t *option, const char *name, int64_t resumed) {
     if (*option && *option != resumed)
         return lucid_fail(LUCID_ERR_USAGE, "--%s: the checkpoint has %lld; leave the option out", name,
@@ -36,7 +40,6 @@ lucid_status launch_checkpoint_open(lucid_checkpoint **checkpoint, launch_option
                                         .job = options->job_id,
                                         .every = options->checkpoint_every,
                                         .resume = options->resume};
-    sigaction(SIGUSR1, &(struct sigaction){.sa_handler = on_signal, .sa_flags = SA_RESTART}, NULL);
     LUCID_TRY(lucid_checkpoint_open(checkpoint, comm, &source->problem, &o));
     source->digest = lucid_checkpoint_digest(*checkpoint);
     return lucid_comm_agree(comm, pin(options, lucid_checkpoint_resumed(*checkpoint)));

@@ -7,9 +7,12 @@
 /* "Try again later", as sysexits.h has it: the job was saved, and a batch script may requeue it. */
 #define LAUNCH_EXIT_SAVED 75
 
+/* From now on SIGUSR1 asks to save and stop. Early, so that no moment is too early for the signal. Local. */
+void launch_checkpoint_watch(void);
+
 /* Opens the checkpoint that options name, *checkpoint stays as it is where they name none, and sets options to what a
- * run that resumes must keep: kernel set, tile and channels. From now on SIGUSR1 asks to save and stop. Errors: as
- * lucid_checkpoint_open; USAGE where options ask for something else. Collective; agreed. */
+ * run that resumes must keep: kernel set, tile and channels. Errors: as lucid_checkpoint_open; USAGE where options ask
+ * for something else. Collective; agreed. */
 lucid_status launch_checkpoint_open(lucid_checkpoint **checkpoint, launch_options *options, lucid_comm *comm,
                                     launch_source *source);
 

@@ -1,6 +1,7 @@
 /* The lucid program. Ranks are started by mpirun, by srun, or alone; rank 0's command line counts, and every rank
  * receives it as a message. A failure is agreed on by all ranks, printed once by rank 0, and ends the program with exit
  * code 2 when the command line asked for something impossible and 1 otherwise. */
+#include "launch/checkpoint.h"
 #include "launch/commands.h"
 #include "launch/file.h"
 #include "launch/leftovers.h"
@@ -120,6 +121,7 @@ static void on_dump(int number) {
 static lucid_status open_comm(lucid_comm **comm, const launch_options *options) {
     struct sigaction dump = {.sa_handler = on_dump, .sa_flags = SA_RESTART};
     sigaction(SIGUSR2, &dump, NULL);
+    if (options->checkpoint) launch_checkpoint_watch();
     int channels = options->channels > CHANNELS_MIN ? (int)options->channels : CHANNELS_MIN;
     return lucid_comm_open(comm, &(lucid_comm_options){.transport = options->comm,
                                                        .n_channels_max = channels + CHANNELS_SPARE,

@@ -25,10 +25,12 @@ static void on_signal(int number) {
     raise(number); /* SA_RESETHAND: the default now, delivered when this handler returns */
 }
 
+/* Signals that would end the process, but for those that are handled elsewhere or ignored, as nohup has it. */
 static void watch_signals(void) {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESETHAND};
-    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGXCPU};
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) sigaction(numbers[i], &action, NULL);
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESETHAND}, now;
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGXCPU, SIGUSR1};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (sigaction(numbers[i], NULL, &now) == 0 && now.sa_handler == SIG_DFL) sigaction(numbers[i], &action, NULL);
 }
 
 static const char *file_dtype(lucid_tensor tensor, lucid_dtype dtype) {
