@@ -33,7 +33,7 @@ undisturbed() {
 # start_run NAME OPTIONS...: under mpirun on the four hosts; comes back when the ranks are there.
 start_run() {
     cluster mpirun -n $n_ranks "$lucid" attend --input qkv.safetensors --output "$work/$1.safetensors" --timeout $timeout \
-        --threads 1 "${@:2}" >"$1.out" 2>"$1.err" &
+        --threads 1 --checkpoint "$1.checkpoint" --checkpoint-every 0.2 "${@:2}" >"$1.out" 2>"$1.err" &
     run=$!
     name=$1
     await_ranks "$1" $n_ranks
@@ -42,7 +42,7 @@ start_run() {
 # start_batch NAME OPTIONS...: the same as a job of Slurm.
 start_batch() {
     run_batch "$1" "$source_dir/launch/attend.sbatch" --input qkv.safetensors --output "$work/$1.safetensors" --threads 1 \
-        --quiet "${@:2}" &
+        --quiet --checkpoint-every 0.2 "${@:2}" &
     run=$!
     name=$1
     await_ranks "$1" $n_ranks
@@ -51,7 +51,7 @@ start_batch() {
 # Until the job is over, with its exit code. sbatch -W looks only every half minute.
 run_batch() { # NAME SCRIPT ARGUMENTS...
     local job shown
-    job=$(LUCID=$lucid cluster head sbatch --parsable --output="$1.err" "${@:2}") || return 1
+    job=$(LUCID=$lucid LUCID_CHECKPOINT=$work/$1.checkpoint cluster head sbatch --parsable --output="$1.err" "${@:2}") || return 1
     while shown=$(cluster head scontrol --oneliner show job "$job"); do
         [[ $shown =~ JobState=(PENDING|RUNNING|COMPLETING|CONFIGURING) ]] || break
         sleep 0.2
@@ -98,6 +98,17 @@ expect_output() { # NAME
     rm -f "$1.safetensors"
 }
 
+# What was saved before the fault is taken up by another number of ranks in another layout, to the same bits.
+expect_resume() { # NAME
+    local layouts=(contiguous zigzag cyclic) n=$((RANDOM % 3 + 1)) layout
+    layout=${layouts[RANDOM % 3]}
+    outcome+=${outcome:+, }
+    compgen -G "$1.checkpoint/*.manifest" >/dev/null || { outcome+="nothing saved"; return; }
+    run_local "$1" $n --checkpoint "$1.checkpoint" --resume --layout $layout || complain "$1: no resume: $(tail -n 3 "$1.err")"
+    outcome+=$(grep -o 'Resumed.*' "$1.out" | sed -E "s/.*: ([0-9.]+ %).*/resumed at \1 by $n ranks/")
+    expect_output "$1"
+}
+
 expect_no_parts() { # NAME
     ! compgen -G "$1.safetensors.tmp.*" || complain "$1: a partial file is left"
     rm -f "$1.safetensors.tmp."*
@@ -126,6 +137,7 @@ expect_end() {
     expect_no_parts "$1"
     # Before MPI is there no rank can know of the others' lines.
     [[ $(grep '^lucid: ' "$1.err" | grep -vc 'start of MPI') -le 1 ]] || complain "$1: says more than one line: $(grep '^lucid: ' "$1.err")"
+    expect_resume "$1"
 }
 
 expect_gone() { # NAME SECONDS
