@@ -1,0 +1,26 @@
+# LUCID_CUDA: whether the GPU's kernels are built. By default they are where a GPU's driver and nvcc are, since nvcc takes
+# minutes for them.
+include(CheckLanguage)
+set(driver OFF)
+if(EXISTS /proc/driver/nvidia/version OR EXISTS /dev/nvidiactl)
+    set(driver ON)
+endif()
+option(LUCID_CUDA "Build the kernels for NVIDIA GPUs; needs nvcc 12 or later" ${driver})
+
+if(LUCID_CUDA)
+    find_program(LUCID_NVCC nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH PATH_SUFFIXES bin PATHS /usr/local/cuda)
+    if(LUCID_NVCC)
+        set(CMAKE_CUDA_COMPILER ${LUCID_NVCC})
+        if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+            set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real) # A100; H100, H200, GH200
+        endif()
+        set(CMAKE_CUDA_STANDARD 17)
+        enable_language(CUDA)
+        find_package(CUDAToolkit REQUIRED)
+    else()
+        message(STATUS "No GPU kernels: nvcc is not on PATH, in CUDA_HOME or in /usr/local/cuda")
+        set(LUCID_CUDA OFF)
+    endif()
+else()
+    message(STATUS "No GPU kernels: LUCID_CUDA is off, its default where there is no GPU")
+endif()

@@ -1,0 +1,484 @@
+/* The kernels for 16-bit keys and queries on tensor cores by mma.sync, for any GPU since sm_80.
+ *
+ * A block of four warps takes 128 rows, two granules (64 rows where heads are wider than 128), and walks over the key
+ * granules. A key granule's record is copied to one of two stages of shared memory while the other is used. Scores of a
+ * warp's 32 rows with 64 keys are accumulated in registers, become weights there, and are the left operand of the second
+ * product as they lie: an accumulator's layout is that of the left operand. The solve keeps acc = sum P y - rhs.
+ *
+ * Each 128 x 64 step of a block at d = 128 is 4.2 Mflop on 32 KiB of keys; 32 rows a warp halve what 16 would read from
+ * shared memory, which would otherwise be the limit. Registers: 128 accumulators, 64 scores. */
+#ifndef LUCID_KERNELS_CUDA_MMA_CUH
+#define LUCID_KERNELS_CUDA_MMA_CUH
+
+#include "kernels/cuda/common.cuh"
+
+enum { MMA_THREADS = 128, KEY_GROUPS = GRANULE / 16, KEY_COLUMNS = GRANULE / 8 };
+
+/* Sizes of a kernel for `PANELS` panels. M: 16-row tiles of a warp, which is also the granules of a row block. */
+template <int PANELS> struct mma_sizes {
+    static constexpr int M = PANELS == 4 ? 1 : 2;
+    static constexpr int stages = PANELS == 4 ? 1 : 2;
+    static constexpr int width = LUCID_CUDA_PANEL * PANELS;
+    static constexpr int groups = width / 16; /* of 16 columns */
+    static constexpr int matrix_bytes = LUCID_CUDA_PANEL_BYTES * PANELS;
+    static constexpr int record_bytes = 2 * matrix_bytes + LUCID_CUDA_NORM_BYTES;
+    /* Shared memory: the rows' keys or queries with their norms; then the stages, in whose place the diagonal granule's
+     * weights, values and, for the next granule of the block, rounded values come. */
+    static constexpr int rows_bytes = M * (matrix_bytes + LUCID_CUDA_NORM_BYTES);
+    static constexpr int weight_bytes = GRANULE * WEIGHT_LD * 4;
+    static constexpr int value_bytes = GRANULE * (width + VALUE_PAD) * 4;
+    static constexpr int diagonal_bytes = weight_bytes + value_bytes + (M > 1 ? matrix_bytes : 0);
+    static constexpr int stage_bytes = stages * record_bytes;
+    static constexpr int attend_bytes = rows_bytes + stage_bytes;
+    static constexpr int solve_bytes = rows_bytes + (stage_bytes > diagonal_bytes ? stage_bytes : diagonal_bytes);
+};
+
+/* A thread's place in its row block. */
+struct mma_lane {
+    int thread, lane;
+    int granule; /* of the row block, that the warp's rows lie in */
+    int row;     /* the warp's first, in that granule */
+};
+
+template <int M> LUCID_DEVICE mma_lane mma_lane_of(int thread) {
+    int first = (thread >> 5) * 16 * M;
+    return mma_lane{thread, thread & 31, first / GRANULE, first % GRANULE};
+}
+
+template <int M> struct mma_scores { float s[M][KEY_COLUMNS][4]; };
+template <int PANELS> struct mma_values { float v[mma_sizes<PANELS>::M][mma_sizes<PANELS>::groups * 2][4]; };
+
+LUCID_DEVICE void copy_block(void *shared, const unsigned char *global, int bytes, int thread) {
+    for (int at = 16 * thread; at < bytes; at += 16 * MMA_THREADS)
+        copy_async((unsigned char *)shared + at, global + at);
+}
+
+/* scores = rows keys^T; rows: the granule that the warp's rows lie in. */
+template <typename Tag, int PANELS>
+LUCID_DEVICE void mma_scores_of(mma_scores<mma_sizes<PANELS>::M> &scores, const unsigned char *rows,
+                                const unsigned char *keys, const mma_lane &at) {
+    constexpr int M = mma_sizes<PANELS>::M;
+    int row_lane = at.row + lucid_mma_row_lane(at.lane), row_chunk = lucid_mma_row_chunk(at.lane);
+    int key_lane = lucid_mma_key_lane(at.lane), key_chunk = lucid_mma_key_chunk(at.lane);
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < KEY_COLUMNS; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) scores.s[m][n][i] = 0;
+#pragma unroll
+    for (int k = 0; k < mma_sizes<PANELS>::groups; k++) {
+        uint32_t a[M][4];
+#pragma unroll
+        for (int m = 0; m < M; m++)
+            load_matrices(a[m], rows + lucid_cuda_chunk(row_lane + 16 * m, 2 * k + row_chunk));
+#pragma unroll
+        for (int n = 0; n < KEY_GROUPS; n++) {
+            uint32_t b[4];
+            load_matrices(b, keys + lucid_cuda_chunk(16 * n + key_lane, 2 * k + key_chunk));
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                multiply(Tag(), scores.s[m][2 * n], a[m], b[0], b[1]);
+                multiply(Tag(), scores.s[m][2 * n + 1], a[m], b[2], b[3]);
+            }
+        }
+    }
+}
+
+/* acc += weights values */
+template <int PANELS>
+LUCID_DEVICE void mma_apply(mma_values<PANELS> &acc, const mma_scores<mma_sizes<PANELS>::M> &weights,
+                            const unsigned char *values, const mma_lane &at) {
+    constexpr int M = mma_sizes<PANELS>::M;
+    int row_lane = lucid_mma_row_lane(at.lane), row_chunk = lucid_mma_row_chunk(at.lane);
+#pragma unroll
+    for (int k = 0; k < KEY_GROUPS; k++) {
+        uint32_t a[M][4];
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const float(&s)[4] = weights.s[m][2 * k + (i >> 1)];
+                a[m][i] = pack_halves(s[2 * (i & 1)], s[2 * (i & 1) + 1]);
+            }
+#pragma unroll
+        for (int n = 0; n < mma_sizes<PANELS>::groups; n++) {
+            uint32_t b[4];
+            load_matrices_transposed(b, values + lucid_cuda_chunk(16 * k + row_lane, 2 * n + row_chunk));
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                multiply(f16_tag(), acc.v[m][2 * n], a[m], b[0], b[1]);
+                multiply(f16_tag(), acc.v[m][2 * n + 1], a[m], b[2], b[3]);
+            }
+        }
+    }
+}
+
+/* The rows' keys or queries and their norms, granules apart; those behind the last granule stay what they are. */
+template <int PANELS>
+LUCID_DEVICE void mma_load_rows(unsigned char *rows, const unsigned char *source, size_t stride, int n, bool norms,
+                                int thread) {
+    typedef mma_sizes<PANELS> S;
+    for (int h = 0; h < min_of(n, S::M); h++) {
+        copy_block(rows + h * S::matrix_bytes, source + h * stride, S::matrix_bytes, thread);
+        if (norms)
+            copy_block(rows + S::M * S::matrix_bytes + h * LUCID_CUDA_NORM_BYTES,
+                       source + h * stride + 2 * S::matrix_bytes, LUCID_CUDA_NORM_BYTES, thread);
+    }
+    copy_async_commit();
+}
+
+/* Walks over key granules 0..n-1 through the stages and calls step(j, stage) for each. progress: the counter of solved
+ * granules of the row tile where some of these are its own, else NULL. Ends with a barrier. */
+template <int PANELS, typename Step>
+LUCID_DEVICE void mma_walk(const lucid_cuda_piece &p, int sequence, int n, const unsigned *progress,
+                           unsigned char *stages, int thread, Step step) {
+    typedef mma_sizes<PANELS> S;
+    constexpr int ahead = S::stages - 1;
+    for (int j = -ahead; j < n; j++) {
+        int next = j + ahead;
+        if (progress && thread == 0 && next < n) wait_for_granules(progress, next + 1);
+        block_barrier(); /* the stage's last readers are done, the granule is there */
+        if (next < n)
+            copy_block(stages + next % S::stages * S::record_bytes, key_record(p, sequence, next), S::record_bytes,
+                       thread);
+        copy_async_commit();
+        if (j < 0) continue;
+        copy_async_wait<ahead>();
+        block_barrier();
+        step(j, stages + j % S::stages * S::record_bytes);
+    }
+    copy_async_wait<0>();
+    block_barrier();
+}
+
+/* --- solve --- */
+
+/* Scores become weights; norms are the keys'. */
+template <int M>
+LUCID_DEVICE void mma_weigh(mma_scores<M> &scores, const float (&factors)[M][2], const float *norms, float bias,
+                            const mma_lane &at) {
+#pragma unroll
+    for (int n = 0; n < KEY_COLUMNS; n++) {
+        int column = 8 * n + lucid_mma_column(at.lane, 0);
+        float norm[2] = {norms[column], norms[column + 1]};
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                scores.s[m][n][i] = exp2_fast(fmaf(scores.s[m][n][i] * factors[m][i >> 1], norm[i & 1], bias));
+    }
+}
+
+/* Of rhs or state.o of the warp's granule: visit(value, place) of each of the thread's elements. */
+template <int PANELS, typename Visit>
+LUCID_DEVICE void mma_each(mma_values<PANELS> &acc, float *rows, int ld, const mma_lane &at, Visit visit) {
+#pragma unroll
+    for (int m = 0; m < mma_sizes<PANELS>::M; m++)
+#pragma unroll
+        for (int n = 0; n < mma_sizes<PANELS>::groups * 2; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                int row = at.row + 16 * m + lucid_mma_row(at.lane, i);
+                visit(acc.v[m][n][i], rows[row * ld + 8 * n + lucid_mma_column(at.lane, i)]);
+            }
+}
+
+struct load_negated {
+    LUCID_DEVICE_MEMBER void operator()(float &value, const float &place) const {
+        value = -place;
+    }
+};
+struct store_negated {
+    LUCID_DEVICE_MEMBER void operator()(const float &value, float &place) const {
+        place = -value;
+    }
+};
+struct load_plain {
+    LUCID_DEVICE_MEMBER void operator()(float &value, const float &place) const {
+        value = place;
+    }
+};
+struct store_plain {
+    LUCID_DEVICE_MEMBER void operator()(const float &value, float &place) const {
+        place = value;
+    }
+};
+
+/* One warp's part of a row block in the solve. */
+template <typename Tag, int PANELS> struct mma_solver {
+    typedef mma_sizes<PANELS> S;
+    const lucid_cuda_piece &p;
+    mma_lane at;
+    int sequence, first, n; /* the row block: granules of the row tile */
+    unsigned char *rows, *stages;
+    float bias;
+    float factors[S::M][2];
+    mma_values<PANELS> acc;
+    mma_scores<S::M> weights;
+
+    LUCID_DEVICE_MEMBER const float *norms(int granule) const {
+        return (const float *)(rows + S::M * S::matrix_bytes + granule * LUCID_CUDA_NORM_BYTES);
+    }
+
+    LUCID_DEVICE_MEMBER void begin() {
+        size_t index = (size_t)sequence * p.granules_per_tile + first;
+        mma_load_rows<PANELS>(rows, (const unsigned char *)p.records + index * S::record_bytes, S::record_bytes, n, true,
+                              at.thread);
+        copy_async_wait<0>();
+        block_barrier();
+        for (int m = 0; m < S::M; m++)
+            for (int i = 0; i < 2; i++)
+                factors[m][i] = row_factor(norms(at.granule)[at.row + 16 * m + lucid_mma_row(at.lane, 2 * i)],
+                                           p.head_dim);
+        bias = weight_bias(p.head_dim);
+        if (at.granule < n)
+            mma_each<PANELS>(acc, granule_rhs(p, sequence, first + at.granule), S::width, at, load_negated());
+    }
+
+    LUCID_DEVICE_MEMBER void weigh(const unsigned char *keys, const float *key_norms) {
+        mma_scores_of<Tag, PANELS>(weights, rows + at.granule * S::matrix_bytes, keys, at);
+        mma_weigh<S::M>(weights, factors, key_norms, bias, at);
+    }
+
+    /* A key granule before the row block. */
+    LUCID_DEVICE_MEMBER void operator()(int, const unsigned char *stage) {
+        if (at.granule >= n) return;
+        weigh(stage, (const float *)(stage + 2 * S::matrix_bytes));
+        mma_apply<PANELS>(acc, weights, stage + S::matrix_bytes, at);
+    }
+
+    LUCID_DEVICE_MEMBER void store_rhs() {
+        if (at.granule < n)
+            mma_each<PANELS>(acc, granule_rhs(p, sequence, first + at.granule), S::width, at, store_negated());
+    }
+
+    /* The solved granule leaves: y to rhs, rounded to the record and to `rounded` for the block's next granule. */
+    LUCID_DEVICE_MEMBER void emit(int granule, const float *values, unsigned char *rounded) {
+        float *y = granule_rhs(p, sequence, first + granule);
+        size_t index = (size_t)sequence * p.granules_per_tile + first + granule;
+        unsigned char *record = (unsigned char *)p.records + index * S::record_bytes + S::matrix_bytes;
+        for (int e = 2 * at.thread; e < GRANULE * S::width; e += 2 * MMA_THREADS) {
+            int row = e / S::width, column = e % S::width;
+            const float *v = values + row * (S::width + VALUE_PAD) + column;
+            int place = lucid_cuda_chunk(row, column >> 3) + 2 * (column & 7);
+            uint32_t pair = pack_halves(v[0], v[1]);
+            y[e] = v[0];
+            y[e + 1] = v[1];
+            *(uint32_t *)(record + place) = pair;
+            if (granule + 1 < S::M) *(uint32_t *)(rounded + place) = pair;
+        }
+    }
+
+    /* The row block's own granules, one after the other. */
+    LUCID_DEVICE_MEMBER void diagonal(unsigned *progress) {
+        float *lower = (float *)stages, *values = (float *)(stages + S::weight_bytes);
+        unsigned char *rounded = stages + S::weight_bytes + S::value_bytes;
+        for (int h = 0; h < n; h++) {
+            if (at.granule >= h && at.granule < n) weigh(rows + h * S::matrix_bytes, norms(h));
+            if (at.granule == h) {
+                put_weights(lower);
+                mma_each<PANELS>(acc, values, S::width + VALUE_PAD, at, store_negated());
+            }
+            block_barrier();
+            substitute(values, lower, S::width, at.thread, MMA_THREADS);
+            block_barrier();
+            emit(h, values, rounded);
+            block_barrier();
+            if (at.thread == 0) publish(progress, (unsigned)(first + h + 1));
+            if (at.granule > h && at.granule < n) mma_apply<PANELS>(acc, weights, rounded, at);
+        }
+    }
+
+    LUCID_DEVICE_MEMBER void put_weights(float *lower) {
+        for (int m = 0; m < S::M; m++)
+#pragma unroll
+            for (int n_ = 0; n_ < KEY_COLUMNS; n_++)
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    lower[(at.row + 16 * m + lucid_mma_row(at.lane, i)) * WEIGHT_LD + 8 * n_ +
+                          lucid_mma_column(at.lane, i)] = weights.s[m][n_][i];
+    }
+};
+
+/* One row block: what precedes it, then, in the solve, itself. */
+template <typename Tag, int PANELS, bool SOLVE>
+LUCID_DEVICE void mma_solve_rows(const lucid_cuda_piece &p, int sequence, int first, unsigned char *shared) {
+    typedef mma_sizes<PANELS> S;
+    mma_solver<Tag, PANELS> solver = {p, mma_lane_of<S::M>((int)threadIdx.x), sequence, first};
+    solver.n = min_of(S::M, p.n_granules - first);
+    solver.rows = shared;
+    solver.stages = shared + S::rows_bytes;
+    unsigned *progress = SOLVE ? p.counters + 1 + sequence : (unsigned *)0;
+    solver.begin();
+    int thread = solver.at.thread;
+    mma_walk<PANELS>(p, sequence, SOLVE ? first : earlier_granules(p), progress, solver.stages, thread,
+                     [&](int j, const unsigned char *stage) { solver(j, stage); });
+    if (SOLVE)
+        solver.diagonal(progress);
+    else
+        solver.store_rhs();
+}
+
+template <typename Tag, int PANELS>
+__global__ void __launch_bounds__(MMA_THREADS) mma_update(const __grid_constant__ lucid_cuda_piece p) {
+    LUCID_SHARED(shared);
+    int block = (int)blockIdx.x;
+    mma_solve_rows<Tag, PANELS, false>(p, block % p.n_sequences, block / p.n_sequences * mma_sizes<PANELS>::M, shared);
+}
+
+template <typename Tag, int PANELS>
+__global__ void __launch_bounds__(MMA_THREADS) mma_solve(const __grid_constant__ lucid_cuda_piece p) {
+    LUCID_SHARED(shared);
+    unsigned *drawn = (unsigned *)(shared + mma_sizes<PANELS>::solve_bytes);
+    int blocks = (p.n_granules + mma_sizes<PANELS>::M - 1) / mma_sizes<PANELS>::M;
+    for (;;) {
+        block_barrier();
+        if (threadIdx.x == 0) *drawn = take_ticket(p.counters);
+        block_barrier();
+        unsigned ticket = *drawn;
+        if (ticket >= (unsigned)blocks * (unsigned)p.n_sequences) return;
+        mma_solve_rows<Tag, PANELS, true>(p, (int)(ticket % (unsigned)p.n_sequences),
+                                          (int)(ticket / (unsigned)p.n_sequences) * mma_sizes<PANELS>::M, shared);
+    }
+}
+
+/* --- softmax --- */
+
+/* One warp's part of a row block of one query head. */
+template <typename Tag, int PANELS> struct mma_attender {
+    typedef mma_sizes<PANELS> S;
+    const lucid_cuda_piece &p;
+    mma_lane at;
+    int head, first, n;
+    unsigned char *rows;
+    float m[S::M][2], l[S::M][2];
+    mma_values<PANELS> acc;
+    mma_scores<S::M> weights;
+
+    LUCID_DEVICE_MEMBER void begin() {
+        float *state = granule_state(p, head, first + min_of(at.granule, n - 1));
+        for (int t = 0; t < S::M; t++)
+            for (int i = 0; i < 2; i++) {
+                int row = at.row + 16 * t + lucid_mma_row(at.lane, 2 * i);
+                m[t][i] = p.first ? -INFINITY : state[row];
+                l[t][i] = p.first ? 0 : state[GRANULE + row];
+            }
+        if (!p.first) {
+            mma_each<PANELS>(acc, state + 2 * GRANULE, S::width, at, load_plain());
+            return;
+        }
+#pragma unroll
+        for (int t = 0; t < S::M; t++)
+#pragma unroll
+            for (int c = 0; c < 2 * S::groups; c++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) acc.v[t][c][i] = 0;
+    }
+
+    LUCID_DEVICE_MEMBER void mask_future() {
+#pragma unroll
+        for (int t = 0; t < S::M; t++)
+#pragma unroll
+            for (int c = 0; c < KEY_COLUMNS; c++)
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    if (8 * c + lucid_mma_column(at.lane, i) > at.row + 16 * t + lucid_mma_row(at.lane, i))
+                        weights.s[t][c][i] = -INFINITY;
+    }
+
+    LUCID_DEVICE_MEMBER float row_maximum(int t, int half) const {
+        float x = -INFINITY;
+#pragma unroll
+        for (int c = 0; c < KEY_COLUMNS; c++)
+            x = fmaxf(x, fmaxf(weights.s[t][c][2 * half], weights.s[t][c][2 * half + 1]));
+        x = fmaxf(x, quad_exchange(x, 1));
+        return fmaxf(x, quad_exchange(x, 2));
+    }
+
+    /* A row's reference rises to the granule's largest score where that is far above it. */
+    LUCID_DEVICE_MEMBER void rescale() {
+        float factor[S::M][2];
+        bool changed = false;
+#pragma unroll
+        for (int t = 0; t < S::M; t++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                float largest = row_maximum(t, half) * p.scale;
+                bool rises = largest > m[t][half] + RESCALE_EXPONENT;
+                factor[t][half] = rises ? exp2_fast(m[t][half] - largest) : 1;
+                if (rises) m[t][half] = largest;
+                l[t][half] *= factor[t][half];
+                changed |= rises;
+            }
+        if (!any_lane(changed)) return;
+#pragma unroll
+        for (int t = 0; t < S::M; t++)
+#pragma unroll
+            for (int c = 0; c < 2 * S::groups; c++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) acc.v[t][c][i] *= factor[t][i >> 1];
+    }
+
+    LUCID_DEVICE_MEMBER void weigh() {
+#pragma unroll
+        for (int t = 0; t < S::M; t++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                float sum = 0;
+#pragma unroll
+                for (int c = 0; c < KEY_COLUMNS; c++)
+#pragma unroll
+                    for (int i = 2 * half; i < 2 * half + 2; i++) {
+                        weights.s[t][c][i] = exp2_fast(fmaf(weights.s[t][c][i], p.scale, -m[t][half]));
+                        sum += weights.s[t][c][i];
+                    }
+                sum += quad_exchange(sum, 1);
+                l[t][half] += sum + quad_exchange(sum, 2);
+            }
+    }
+
+    LUCID_DEVICE_MEMBER void operator()(int j, const unsigned char *stage) {
+        int own = earlier_granules(p) + first + at.granule;
+        if (at.granule >= n || (p.own && j > own)) return;
+        mma_scores_of<Tag, PANELS>(weights, rows + at.granule * S::matrix_bytes, stage, at);
+        if (p.own && j == own) mask_future();
+        rescale();
+        weigh();
+        mma_apply<PANELS>(acc, weights, stage + S::matrix_bytes, at);
+    }
+
+    LUCID_DEVICE_MEMBER void store() {
+        if (at.granule >= n) return;
+        float *state = granule_state(p, head, first + at.granule);
+        for (int t = 0; t < S::M; t++)
+            for (int i = 0; i < 2; i++) {
+                int row = at.row + 16 * t + lucid_mma_row(at.lane, 2 * i);
+                if (at.lane & 3) continue;
+                state[row] = m[t][i];
+                state[GRANULE + row] = l[t][i];
+            }
+        mma_each<PANELS>(acc, state + 2 * GRANULE, S::width, at, store_plain());
+    }
+};
+
+/* Blocks are started in this order: the longest first. */
+template <typename Tag, int PANELS>
+__global__ void __launch_bounds__(MMA_THREADS) mma_attend(const __grid_constant__ lucid_cuda_piece p) {
+    typedef mma_sizes<PANELS> S;
+    LUCID_SHARED(shared);
+    int n_heads = p.n_sequences * p.group, blocks = (p.n_granules + S::M - 1) / S::M;
+    int head = (int)blockIdx.x % n_heads, first = (blocks - 1 - (int)blockIdx.x / n_heads) * S::M;
+    mma_attender<Tag, PANELS> attender = {p, mma_lane_of<S::M>((int)threadIdx.x), head, first};
+    attender.n = min_of(S::M, p.n_granules - first);
+    attender.rows = shared;
+    mma_load_rows<PANELS>(shared, granule_query(p, head, first), S::matrix_bytes, attender.n, false,
+                          attender.at.thread);
+    attender.begin();
+    int n = earlier_granules(p) + (p.own ? first + attender.n : 0);
+    mma_walk<PANELS>(p, head / p.group, n, (const unsigned *)0, shared + S::rows_bytes, attender.at.thread,
+                     [&](int j, const unsigned char *stage) { attender(j, stage); });
+    attender.store();
+}
+
+#endif

@@ -1,0 +1,5 @@
+#include "kernels/cuda/mma_set.cuh"
+
+kernel_set mma_set_256(lucid_dtype dtype) {
+    return mma_set<4>(dtype);
+}
