@@ -81,8 +81,8 @@ const char *lucid_cuda_solve(const lucid_cuda_piece *piece, lucid_cuda_stream st
 
 const char *lucid_cuda_attend(const lucid_cuda_piece *piece, lucid_cuda_stream stream) {
     const kernel_set *set = find_set(piece->shape);
-    return launch(set->attend, piece, (int64_t)row_blocks(piece, set) * piece->n_sequences * piece->group,
-                  set->threads, set->attend_bytes, stream);
+    return launch(set->attend, piece, (int64_t)row_blocks(piece, set) * piece->n_sequences * piece->group, set->threads,
+                  set->attend_bytes, stream);
 }
 
 static pack_form records_form(const lucid_cuda_form *f) {
@@ -112,6 +112,6 @@ const char *lucid_cuda_pack_queries(void *queries, const float *host_queries, co
 const char *lucid_cuda_unpack_states(float *host_states, const float *states, const lucid_cuda_form *form,
                                      lucid_cuda_stream stream) {
     unpack_states<<<form->n_granules, PACK_THREADS, 0, stream>>>(host_states, states,
-                                                             pack_form{*form, lucid_state_floats(form->host)});
+                                                                 pack_form{*form, lucid_state_floats(form->host)});
     return text_of(cudaGetLastError());
 }

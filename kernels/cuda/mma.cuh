@@ -2,8 +2,8 @@
  *
  * A block of four warps takes 128 rows, two granules (64 rows where heads are wider than 128), and walks over the key
  * granules. A key granule's record is copied to one of two stages of shared memory while the other is used. Scores of a
- * warp's 32 rows with 64 keys are accumulated in registers, become weights there, and are the left operand of the second
- * product as they lie: an accumulator's layout is that of the left operand. The solve keeps acc = sum P y - rhs.
+ * warp's 32 rows with 64 keys are accumulated in registers, become weights there, and are the left operand of the
+ * second product as they lie: an accumulator's layout is that of the left operand. The solve keeps acc = sum P y - rhs.
  *
  * Each 128 x 64 step of a block at d = 128 is 4.2 Mflop on 32 KiB of keys; 32 rows a warp halve what 16 would read from
  * shared memory, which would otherwise be the limit. Registers: 128 accumulators, 64 scores. */
@@ -70,8 +70,7 @@ LUCID_DEVICE void mma_scores_of(mma_scores<mma_sizes<PANELS>::M> &scores, const 
     for (int k = 0; k < mma_sizes<PANELS>::groups; k++) {
         uint32_t a[M][4];
 #pragma unroll
-        for (int m = 0; m < M; m++)
-            load_matrices(a[m], rows + lucid_cuda_chunk(row_lane + 16 * m, 2 * k + row_chunk));
+        for (int m = 0; m < M; m++) load_matrices(a[m], rows + lucid_cuda_chunk(row_lane + 16 * m, 2 * k + row_chunk));
 #pragma unroll
         for (int n = 0; n < KEY_GROUPS; n++) {
             uint32_t b[4];
@@ -223,14 +222,14 @@ template <typename Tag, int PANELS> struct mma_solver {
 
     LUCID_DEVICE_MEMBER void begin() {
         size_t index = (size_t)sequence * p.granules_per_tile + first;
-        mma_load_rows<PANELS>(rows, (const unsigned char *)p.records + index * S::record_bytes, S::record_bytes, n, true,
-                              at.thread);
+        mma_load_rows<PANELS>(rows, (const unsigned char *)p.records + index * S::record_bytes, S::record_bytes, n,
+                              true, at.thread);
         copy_async_wait<0>();
         block_barrier();
         for (int m = 0; m < S::M; m++)
             for (int i = 0; i < 2; i++)
-                factors[m][i] = row_factor(norms(at.granule)[at.row + 16 * m + lucid_mma_row(at.lane, 2 * i)],
-                                           p.head_dim);
+                factors[m][i] =
+                    row_factor(norms(at.granule)[at.row + 16 * m + lucid_mma_row(at.lane, 2 * i)], p.head_dim);
         bias = weight_bias(p.head_dim);
         if (at.granule < n)
             mma_each<PANELS>(acc, granule_rhs(p, sequence, first + at.granule), S::width, at, load_negated());

@@ -9,8 +9,14 @@
 
 template <typename Tag, int PANELS> static kernel_set mma_set_of(lucid_dtype dtype) {
     typedef mma_sizes<PANELS> S;
-    kernel_set set = {{dtype, PANELS}, mma_update<Tag, PANELS>, mma_solve<Tag, PANELS>, mma_attend<Tag, PANELS>,
-                      MMA_THREADS,     S::M,                    S::solve_bytes + 16,    S::attend_bytes};
+    kernel_set set = {{dtype, PANELS},
+                      mma_update<Tag, PANELS>,
+                      mma_solve<Tag, PANELS>,
+                      mma_attend<Tag, PANELS>,
+                      MMA_THREADS,
+                      S::M,
+                      S::solve_bytes + 16,
+                      S::attend_bytes};
     return set;
 }
 

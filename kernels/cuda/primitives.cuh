@@ -9,7 +9,7 @@
 
 #define LUCID_DEVICE        static __device__ __forceinline__
 #define LUCID_DEVICE_MEMBER __device__ __forceinline__
-#define LUCID_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
+#define LUCID_SHARED(name)  extern __shared__ __align__(1024) unsigned char name[]
 
 LUCID_DEVICE uint32_t shared_address(const void *p) {
     return (uint32_t)__cvta_generic_to_shared(p);

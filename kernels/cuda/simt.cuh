@@ -18,7 +18,8 @@ enum {
 /* Shared memory, in floats: weights; then two chunks of keys, in whose place one of values comes, and after all of
  * them the solved granule; then norms of rows and of keys. */
 LUCID_HOST_DEVICE size_t simt_shared_bytes(lucid_cuda_shape s) {
-    return sizeof(float) * (GRANULE * WEIGHT_LD + (size_t)GRANULE * (lucid_cuda_width(s) + VALUE_PAD) + 2 * GRANULE + 4);
+    return sizeof(float) *
+           (GRANULE * WEIGHT_LD + (size_t)GRANULE * (lucid_cuda_width(s) + VALUE_PAD) + 2 * GRANULE + 4);
 }
 
 struct simt_block {
@@ -107,8 +108,7 @@ struct simt_block {
         scores(rows, (const float *)record);
         for (int r = 0; r < SIMT_EACH; r++)
             for (int c = 0; c < SIMT_EACH; c++)
-                s[r][c] =
-                    exp2f(fmaf(s[r][c] * row_factor(row_norms[row(r)], p.head_dim), key_norms[key(c)], bias));
+                s[r][c] = exp2f(fmaf(s[r][c] * row_factor(row_norms[row(r)], p.head_dim), key_norms[key(c)], bias));
     }
 };
 

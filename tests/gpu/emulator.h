@@ -11,6 +11,7 @@
 #define LUCID_TESTS_GPU_EMULATOR_H
 
 #include <math.h>
+#include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,16 +55,18 @@ struct warp_state {
 };
 
 struct thread_state {
-    ucontext_t context;
+    ucontext_t context; /* where it starts; from then on, */
+    jmp_buf place;      /* where it goes on */
+    bool started;
     std::vector<unsigned char> stack;
     block_state *block;
     index3 thread_index;
     bool done;
-    int warp_round;                           /* instructions of the warp so far */
-    const int *waits_for;                     /* arrivals, NULL: runnable */
+    int warp_round;       /* instructions of the warp so far */
+    const int *waits_for; /* arrivals, NULL: runnable */
     int waits_until;
-    std::vector<std::vector<copy16>> groups;  /* committed copies, oldest first */
-    std::vector<copy16> copies;               /* not committed */
+    std::vector<std::vector<copy16>> groups; /* committed copies, oldest first */
+    std::vector<copy16> copies;              /* not committed */
 };
 
 struct block_state {
@@ -76,13 +79,21 @@ struct block_state {
 };
 
 static thread_state *now;
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static const std::function<void()> *kernel;
 static std::mt19937 generator;
 static long idle_rounds; /* spins since anything else happened */
 
+/* Contexts start fibers; jumps go between them, without the system calls of a change of context. */
 static inline void yield() {
-    swapcontext(&now->context, &scheduler);
+    if (!_setjmp(now->place)) _longjmp(scheduler, 1);
+}
+static inline void resume(thread_state *t) {
+    now = t;
+    if (_setjmp(scheduler)) return;
+    if (t->started) _longjmp(t->place, 1);
+    t->started = true;
+    setcontext(&t->context);
 }
 
 [[noreturn]] static inline void fail(const char *what) {
@@ -114,7 +125,7 @@ static void thread_main() {
     if (!now->copies.empty()) fail("ends with copies that were never committed");
     now->done = true;
     now->block->left--;
-    swapcontext(&now->context, &scheduler);
+    _longjmp(scheduler, 1);
 }
 
 static inline std::unique_ptr<block_state> start_block(unsigned index, unsigned threads, size_t shared_bytes) {
@@ -130,7 +141,7 @@ static inline std::unique_ptr<block_state> start_block(unsigned index, unsigned 
         s->stack.resize(STACK_BYTES);
         s->block = b.get();
         s->thread_index = {t};
-        s->done = false;
+        s->done = s->started = false;
         s->warp_round = 0;
         s->waits_for = NULL;
         getcontext(&s->context);
@@ -148,8 +159,7 @@ static inline void run_warp(block_state *b, unsigned warp) {
     for (unsigned lane = 0; lane < WARP; lane++) {
         thread_state *t = b->threads[warp * WARP + lane].get();
         if (t->done || (t->waits_for && *t->waits_for < t->waits_until)) continue;
-        now = t;
-        swapcontext(&scheduler, &t->context);
+        resume(t);
     }
 }
 
