@@ -210,7 +210,7 @@ static void finish_head(lucid_decoder *d, const place *p, int layer, int head, f
     float *merged = d->merged + (size_t)head * d->partial_floats, pending[LUCID_MAX_HEAD_DIM];
     float *record = own_record(d, head), *y = record + lucid_record_values(c->shape);
     merge_head(d, p, head, y, pending, v + (size_t)head * c->shape.value_dim);
-    lucid_round(y, c->config.dtype, (size_t)LUCID_GRANULE * c->shape.value_ld); /* the other rows are zero */
+    lucid_round(y, c->config.dtype, LUCID_MAX_HEAD_DIM); /* what follows in the record is zero */
     d->kernels->decode(merged, d->rows + (size_t)head * d->rows_floats, record, 1, &own,
                        d->scratch + omp_get_thread_num() * d->scratch_floats);
     lucid_decode_finish(out + (size_t)head * d->shape.group * c->shape.value_dim, merged, &d->shape);
@@ -236,8 +236,7 @@ lucid_status lucid_decode(lucid_decoder *d, int layer, float *out, const float *
     if (c->tokens >= c->config.max_tokens)
         return lucid_fail(LUCID_ERR_MEMORY, "the cache holds at most %" PRId64 " tokens", c->config.max_tokens);
     const place p = place_of(c);
-#pragma omp parallel for num_threads(c->config.threads)
-    for (int head = 0; head < n_heads; head++) prepare_head(d, head, q, k);
+    for (int head = 0; head < n_heads; head++) prepare_head(d, head, q, k); /* too little to wake threads for */
     place_partials(d, &p);
     compute_partials(d, &p, layer);
     LUCID_TRY(lucid_comm_allgather(c->comm, partial_at(d, c->comm->rank, 0, 0), d->partials, d->bytes));
