@@ -93,22 +93,14 @@ static lucid_status begin_partial(batch *b) {
 
 /* --- one request --- */
 
-/* Tokens at the front that the session's text has already, at most n_most. */
-static int64_t common(const launch_session *session, const lucid_tokens *ids, int64_t n_most) {
-    int64_t n_text, n = 0;
-    const int32_t *text = lucid_context_tokens(launch_session_context(session), &n_text);
-    while (n < n_text && n < n_most && text[n] == ids->ids[n]) n++;
-    return n;
-}
-
 /* Makes the session's text the first n of ids; those from `needed` on are read anew whatever is there. */
 static lucid_status read_ids(batch *b, launch_session *session, const lucid_tokens *ids, int64_t n, int64_t needed,
                              const launch_targets *targets) {
-    const int64_t shared = common(session, ids, needed);
-    LUCID_TRY(launch_session_truncate(session, shared));
+    int64_t shared;
+    LUCID_TRY(launch_session_become(session, ids->ids, n, needed, targets, &shared));
     b->n_shared += shared;
     b->n_read += n - shared;
-    return launch_session_read(session, ids->ids + shared, n - shared, targets);
+    return LUCID_OK;
 }
 
 /* [[sum, is_greedy]], or of rolling requests [sum]. */

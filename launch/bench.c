@@ -333,15 +333,6 @@ static lucid_status bench_file(json_t *rows, const launch_options *options, luci
     return status;
 }
 
-static lucid_status parse_lengths(int64_t *lengths, int *count, char *list, const char *name) {
-    *count = 0;
-    for (const char *text; (text = strsep(&list, ","));) {
-        if (*count == LENGTHS_MAX) return lucid_fail(LUCID_ERR_USAGE, "%s: more than %d", name, LENGTHS_MAX);
-        LUCID_TRY(launch_parse_integer(&lengths[(*count)++], name, text, 1, INT64_C(1) << 36));
-    }
-    return LUCID_OK;
-}
-
 static lucid_status bench_lengths(json_t *rows, const launch_options *options, lucid_comm *comm, const int64_t *lengths,
                                   int count) {
     for (int i = 0; i < count; i++) {
@@ -353,11 +344,9 @@ static lucid_status bench_lengths(json_t *rows, const launch_options *options, l
 }
 
 static lucid_status check_lengths(int64_t *lengths, int *count, const launch_options *options, lucid_comm *comm) {
-    char *list = strdup(options->decode ? options->cached : options->lengths);
     const char *name = options->decode ? "--cached" : "--lengths";
-    lucid_status status = list ? parse_lengths(lengths, count, list, name) : lucid_fail(LUCID_ERR_MEMORY, "no memory");
-    free(list);
-    return lucid_comm_agree(comm, status);
+    const char *list = options->decode ? options->cached : options->lengths;
+    return lucid_comm_agree(comm, launch_parse_integers(lengths, count, LENGTHS_MAX, name, list, 1, INT64_C(1) << 36));
 }
 
 lucid_status launch_bench(const launch_options *options, lucid_comm *comm) {

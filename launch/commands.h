@@ -12,5 +12,7 @@ lucid_status launch_make(const launch_options *options, lucid_comm *comm);
 lucid_status launch_generate(const launch_options *options, lucid_comm *comm);
 lucid_status launch_score(const launch_options *options, lucid_comm *comm);
 lucid_status launch_batch(const launch_options *options, lucid_comm *comm);
+lucid_status launch_eval_niah(const launch_options *options, lucid_comm *comm);
+lucid_status launch_eval_merge(const launch_options *options, lucid_comm *comm);
 
 #endif

@@ -88,9 +88,11 @@ static lucid_status check_reports(const launch_options *options, lucid_comm *com
 
 static lucid_status run_command(launch_options *options, lucid_comm *comm) {
     static lucid_status (*const commands[N_COMMANDS])(const launch_options *, lucid_comm *) = {
-        [COMMAND_ATTEND] = launch_attend, [COMMAND_VERIFY] = launch_verify, [COMMAND_BENCH] = launch_bench,
-        [COMMAND_INFO] = launch_info,     [COMMAND_MAKE] = launch_make,     [COMMAND_GENERATE] = launch_generate,
-        [COMMAND_SCORE] = launch_score,   [COMMAND_BATCH] = launch_batch,
+        [COMMAND_ATTEND] = launch_attend,       [COMMAND_VERIFY] = launch_verify,
+        [COMMAND_BENCH] = launch_bench,         [COMMAND_INFO] = launch_info,
+        [COMMAND_MAKE] = launch_make,           [COMMAND_GENERATE] = launch_generate,
+        [COMMAND_SCORE] = launch_score,         [COMMAND_BATCH] = launch_batch,
+        [COMMAND_EVAL_NIAH] = launch_eval_niah, [COMMAND_EVAL_MERGE] = launch_eval_merge,
     };
     static lucid_job job; /* the options' texts; too large for a stack */
     LUCID_TRY(launch_options_share(options, &job, comm));

@@ -1,6 +1,7 @@
 /* One row an option; everything else here walks the table. */
 #include "launch/options.h"
 
+#include "runtime/eval/niah.h"
 #include "runtime/lucid.h"
 
 #include <errno.h>
@@ -21,9 +22,11 @@ enum {
     GENERATE = 1 << COMMAND_GENERATE,
     SCORE = 1 << COMMAND_SCORE,
     BATCH = 1 << COMMAND_BATCH,
+    NIAH = 1 << COMMAND_EVAL_NIAH,
+    MERGE = 1 << COMMAND_EVAL_MERGE,
     RUNS = ATTEND | VERIFY | BENCH,
-    MODELS = GENERATE | SCORE | BATCH,
-    ALL = RUNS | INFO | MAKE | MODELS,
+    MODELS = GENERATE | SCORE | BATCH | NIAH,
+    ALL = RUNS | INFO | MAKE | MODELS | MERGE,
 };
 
 typedef enum {
@@ -31,6 +34,7 @@ typedef enum {
     RANDOM,
     MODEL,
     GENERATION,
+    HAYSTACK,
     OUTPUT,
     MATHEMATICS,
     EXECUTION,
@@ -45,6 +49,7 @@ static const char *const section_names[N_SECTIONS] = {
     [RANDOM] = "Random input (without --input), the same for any number of ranks",
     [MODEL] = "Model and text",
     [GENERATION] = "What is generated",
+    [HAYSTACK] = "Needles and haystacks",
     [OUTPUT] = "Output",
     [MATHEMATICS] = "What is computed",
     [EXECUTION] = "How it is computed",
@@ -117,6 +122,45 @@ static const option table[] = {
     {"stop", GENERATION, GENERATE, TEXTS, FIELD(stop), "TEXT", NULL, NULL, 0, 0,
      "end before this text; may be given several times"},
 
+    {"max-new", GENERATION, NIAH, INTEGER, FIELD(max_new), "N", NULL, "0", 0, 65536,
+     "most tokens of an answer; 0: as the wording has it (ruler: 128)"},
+
+    {"lengths", HAYSTACK, NIAH, TEXT, FIELD(lengths), "N,N,...", NULL, "4K", 0, 0,
+     "tokens of prompt and answer, as the model counts them"},
+    {"needles", HAYSTACK, NIAH, TEXT, FIELD(needles), "N,N,...", NULL, "1", 0, 0, "keys hidden in each sample"},
+    {"depths", HAYSTACK, NIAH, TEXT, FIELD(depths), "P,P,...", NULL, NULL, 0, 0,
+     "percent of the haystack before what is asked for, in turn; without it anywhere, as lm-evaluation-harness does"},
+    {"count", HAYSTACK, NIAH, INTEGER, FIELD(count), "N", NULL, "0", 0, 1e9,
+     "samples of each length and number of needles; 0: 500, or all that --samples has"},
+    {"haystack", HAYSTACK, NIAH, CHOICE, FIELD(haystack), NULL, "noise|text|needles", "noise", 0, 0,
+     "one line again and again; running text; or needles that nobody asks for"},
+    {"haystack-text", HAYSTACK, NIAH, TEXTS, FIELD(haystack_texts), "FILE", NULL, NULL, 0, 0,
+     "running text; may be given several times"},
+    {"template", HAYSTACK, NIAH, NAME, FIELD(wording), NULL, "ruler|short", "ruler", 0, 0,
+     "ruler: lm-evaluation-harness's words; short: for models of bytes"},
+    {"keys", HAYSTACK, NIAH, CHOICE, FIELD(key_kind), NULL, "words|numbers|uuids", "words", 0, 0, "what keys are"},
+    {"values", HAYSTACK, NIAH, CHOICE, FIELD(value_kind), NULL, "words|numbers|uuids", "numbers", 0, 0,
+     "what values are"},
+    {"values-a-key", HAYSTACK, NIAH, INTEGER, FIELD(values), "N", NULL, "1", 1, 64, "of which all are asked for"},
+    {"ask", HAYSTACK, NIAH, CHOICE, FIELD(asking), NULL, "each|one|all", "each", 0, 0,
+     "a question for each key; for one of them; or one for all"},
+    {"distractors", HAYSTACK, NIAH, INTEGER, FIELD(distractors), "N", NULL, "0", 0, 64,
+     "needles with other keys that nobody asks for"},
+    {"control", HAYSTACK, NIAH, CHOICE, FIELD(control), NULL, "none|removed|wrong-key", "none", 0, 0,
+     "what is asked for is not there, or under another key: what is found all the same"},
+    {"step", HAYSTACK, NIAH, INTEGER, FIELD(step), "N", NULL, "0", 0, 1e6,
+     "words or lines that the haystack grows by; 0: as the template has it (ruler: 500 words, 25 lines, below 4K 5)"},
+    {"seed", HAYSTACK, NIAH, INTEGER, FIELD(seed), "S", NULL, "0", 0, 9e18, "of the samples"},
+    {"samples", HAYSTACK, NIAH, TEXT, FIELD(samples), "FILE", NULL, NULL, 0, 0,
+     "instead: JSON lines as lm-evaluation-harness makes them"},
+
+    {"output", OUTPUT, NIAH, TEXT, FIELD(output), "DIR", NULL, NULL, 0, 0,
+     "folder for samples.jsonl, results.json and heatmap.svg"},
+    {"resume", OUTPUT, NIAH, FLAG, FIELD(resume), NULL, NULL, NULL, 0, 0,
+     "go on with what --output holds: only samples that are not answered yet"},
+    {"input", OUTPUT, MERGE, TEXT, FIELD(input), "DIR", NULL, NULL, 0, 0,
+     "folder whose folders hold what eval niah wrote"},
+    {"output", OUTPUT, MERGE, TEXT, FIELD(output), "DIR", NULL, NULL, 0, 0, "folder for all of it together"},
     {"output", OUTPUT, BATCH, TEXT, FIELD(output), "FILE", NULL, NULL, 0, 0,
      "JSON lines: the requests with resps added; FILE.partial until it is complete, and gone on with from there"},
     {"save-context", OUTPUT, GENERATE, TEXT, FIELD(save_context), "DIR", NULL, NULL, 0, 0,
@@ -161,6 +205,8 @@ static const option table[] = {
      "of cached keys and values"},
     {"prefill-chunk", EXECUTION, MODELS, INTEGER, FIELD(prefill_chunk), "N", NULL, "0", 0, TOKENS_MAX,
      "tokens of each rank that are read at once; 0: 16K"},
+    {"group-size", EXECUTION, NIAH, INTEGER, FIELD(group_size), "N", NULL, "0", 0, 1e6,
+     "ranks that answer a sample together; several samples are answered at a time; 0: all"},
     {"plan", EXECUTION, ATTEND, FLAG, FIELD(plan), NULL, NULL, NULL, 0, 0,
      "print memory, messages, flops and expected time, and stop"},
     {"machine", EXECUTION, ATTEND, TEXT, FIELD(machine), "NAME", NULL, NULL, 0, 0,
@@ -192,7 +238,8 @@ static const option table[] = {
      "write Chrome trace events as JSON, one row a rank and thread"},
     {"progress", REPORTING, RUNS | MODELS, CHOICE, FIELD(progress), NULL, "auto|always|never", "auto", 0, 0,
      "progress line on stderr; auto: on a terminal, after two seconds"},
-    {"quiet", REPORTING, RUNS | MAKE | MODELS, FLAG, FIELD(quiet), NULL, NULL, NULL, 0, 0, "no summary on stdout"},
+    {"quiet", REPORTING, RUNS | MAKE | MODELS | MERGE, FLAG, FIELD(quiet), NULL, NULL, NULL, 0, 0,
+     "no summary on stdout"},
     {"help", REPORTING, ALL, FLAG, FIELD(help), NULL, NULL, NULL, 0, 0, "print this and stop"},
     {"version", REPORTING, ALL, FLAG, FIELD(version), NULL, NULL, NULL, 0, 0, "print the version and stop"},
 };
@@ -210,6 +257,8 @@ static const struct {
     [COMMAND_GENERATE] = {"generate", "go on with a text by a language model"},
     [COMMAND_SCORE] = {"score", "the loss of a language model on a text, and its logits"},
     [COMMAND_BATCH] = {"batch", "answer requests of lm-evaluation-harness"},
+    [COMMAND_EVAL_NIAH] = {"eval niah", "find needles in haystacks by a language model"},
+    [COMMAND_EVAL_MERGE] = {"eval merge", "one table and heat map of several runs of eval niah"},
 };
 
 const char *launch_command_name(launch_command command) {
@@ -244,6 +293,20 @@ lucid_status launch_parse_integer(int64_t *number, const char *what, const char 
         return lucid_fail(LUCID_ERR_USAGE, "%s: %s is not between %" PRId64 " and %" PRId64, what, text, min, max);
     *number = value;
     return LUCID_OK;
+}
+
+lucid_status launch_parse_integers(int64_t *numbers, int *n, int n_max, const char *what, const char *text, int64_t min,
+                                   int64_t max) {
+    char *copy = strdup(text), *rest = copy;
+    lucid_status status = copy ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory");
+    *n = 0;
+    for (char *one; !status && (one = strsep(&rest, ","));)
+        if (*n == n_max)
+            status = lucid_fail(LUCID_ERR_USAGE, "%s: more than %d numbers", what, n_max);
+        else
+            status = launch_parse_integer(&numbers[(*n)++], what, one, min, max);
+    free(copy);
+    return status;
 }
 
 static lucid_status parse_real(double *number, const option *o, const char *text) {
@@ -382,6 +445,28 @@ void launch_options_visit(const launch_options *options, launch_option_visitor v
     }
 }
 
+static void write_word(FILE *stream, const option *o, const char *value) {
+    fprintf(stream, "--%s", o->name);
+    if (o->kind != FLAG) fprintf(stream, "=%s", value);
+    fputc(0, stream);
+}
+
+void launch_options_write(FILE *stream, const launch_options *options) {
+    launch_options copy = *options;
+    for (const char *word = commands[options->command].name; word;
+         word = strchr(word, ' ') ? strchr(word, ' ') + 1 : NULL) {
+        fwrite(word, 1, strcspn(word, " "), stream);
+        fputc(0, stream);
+    }
+    for (const option *o = table; o < table + N_OPTIONS; o++) {
+        char text[OPTION_TEXT_MAX];
+        const launch_texts *texts = field(o, &copy);
+        const char *value = applies(o, options->command) ? option_text(text, o, &copy) : NULL;
+        if (value && o->kind != TEXTS) write_word(stream, o, value);
+        for (int i = 0; value && o->kind == TEXTS && i < texts->n; i++) write_word(stream, o, texts->items[i]);
+    }
+}
+
 /* ---- The command line ---- */
 
 static const option *option_find(const char *name, size_t n, launch_command command) {
@@ -426,6 +511,13 @@ static lucid_status parse_option(launch_options *options, unsigned char *given, 
     return option_set(o, options, value);
 }
 
+static lucid_status check_niah_options(const launch_options *o) {
+    if (!o->output) return lucid_fail(LUCID_ERR_USAGE, "eval niah needs --output DIR");
+    if (!o->samples && (o->haystack == LUCID_NIAH_TEXT) != (o->haystack_texts.n > 0))
+        return lucid_fail(LUCID_ERR_USAGE, "--haystack text and --haystack-text FILE go together");
+    return LUCID_OK;
+}
+
 static lucid_status check_model_options(const launch_options *o) {
     if (!o->model) return lucid_fail(LUCID_ERR_USAGE, "%s needs --model DIR", launch_command_name(o->command));
     if (o->command == COMMAND_GENERATE && !o->prompt == !o->prompt_file)
@@ -433,6 +525,7 @@ static lucid_status check_model_options(const launch_options *o) {
     if (o->command == COMMAND_SCORE && !o->text == !o->token_ids)
         return lucid_fail(LUCID_ERR_USAGE, "score needs either --text FILE or --token-ids FILE");
     if (o->positions && !o->logits) return lucid_fail(LUCID_ERR_USAGE, "--positions goes with --logits FILE");
+    if (o->command == COMMAND_EVAL_NIAH) return check_niah_options(o);
     if (o->command == COMMAND_BATCH && (!o->requests || !o->output))
         return lucid_fail(LUCID_ERR_USAGE, "batch needs --requests FILE and --output FILE");
     return LUCID_OK;
@@ -449,8 +542,10 @@ static lucid_status check_combination(const launch_options *options, const unsig
         return lucid_fail(LUCID_ERR_USAGE, "make needs --output FILE and --random N");
     if (options->attention == LUCID_ATTENTION_SOFTMAX && options->save & SAVE_Y && options->command == COMMAND_ATTEND)
         return lucid_fail(LUCID_ERR_USAGE, "--save: softmax attention has no y");
-    if (options->resume && !options->checkpoint)
+    if (options->resume && options->command == COMMAND_ATTEND && !options->checkpoint)
         return lucid_fail(LUCID_ERR_USAGE, "--resume: from which folder? Add --checkpoint DIR");
+    if (options->command == COMMAND_EVAL_MERGE && (!options->input || !options->output))
+        return lucid_fail(LUCID_ERR_USAGE, "eval merge needs --input DIR and --output DIR");
     if (MODELS >> options->command & 1) LUCID_TRY(check_model_options(options));
     if (options->tile % 64)
         return lucid_fail(LUCID_ERR_USAGE, "--tile: %" PRId64 " is not a multiple of 64", options->tile);
@@ -465,13 +560,28 @@ static lucid_status check_combination(const launch_options *options, const unsig
     return LUCID_OK;
 }
 
-static lucid_status find_command(launch_options *options, const char *name) {
+/* Is it the command of the line's first words, and how many? */
+static int match_command(const char *name, int argc, char **argv) {
+    const size_t n = strcspn(name, " ");
+    if (strlen(argv[1]) != n || memcmp(argv[1], name, n)) return 0;
+    if (!name[n]) return 1;
+    return argc > 2 && !strcmp(argv[2], name + n + 1) ? 2 : 0;
+}
+
+static lucid_status find_command(launch_options *options, int *n_words, int argc, char **argv) {
+    bool family = false; /* commands of two words that begin with this one */
     for (int i = 0; i < N_COMMANDS; i++) {
-        if (strcmp(commands[i].name, name)) continue;
+        *n_words = match_command(commands[i].name, argc, argv);
         options->command = i;
-        return LUCID_OK;
+        if (*n_words) return LUCID_OK;
+        const size_t n = strlen(argv[1]);
+        family = family || (!strncmp(commands[i].name, argv[1], n) && commands[i].name[n] == ' ');
     }
-    return lucid_fail(LUCID_ERR_USAGE, "unknown command '%s' (see lucid --help)", name);
+    options->command = N_COMMANDS;
+    if (family)
+        return lucid_fail(LUCID_ERR_USAGE, "unknown command '%s %s' (see lucid --help)", argv[1],
+                          argc > 2 ? argv[2] : "");
+    return lucid_fail(LUCID_ERR_USAGE, "unknown command '%s' (see lucid --help)", argv[1]);
 }
 
 lucid_status launch_options_parse(launch_options *options, int argc, char **argv) {
@@ -481,9 +591,10 @@ lucid_status launch_options_parse(launch_options *options, int argc, char **argv
     options->help = strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0;
     options->version = strcmp(argv[1], "--version") == 0;
     if (options->help || options->version) return LUCID_OK;
-    LUCID_TRY(find_command(options, argv[1]));
+    int n_words;
+    LUCID_TRY(find_command(options, &n_words, argc, argv));
     LUCID_TRY(set_defaults(options));
-    for (int i = 2; i < argc; i++) {
+    for (int i = 1 + n_words; i < argc; i++) {
         if (strncmp(argv[i], "--", 2) || !argv[i][2])
             return lucid_fail(LUCID_ERR_USAGE, "unexpected argument '%s'", argv[i]);
         LUCID_TRY(parse_option(options, given, argc, argv, &i));
@@ -517,7 +628,7 @@ void launch_options_help(FILE *stream, const launch_options *options) {
     if (options->command == N_COMMANDS) {
         fprintf(stream, "Usage: lucid COMMAND [OPTIONS], alone or under mpirun or srun\n\n"
                         "Distributed LUCID attention over long contexts.\n\nCommands:\n");
-        for (int i = 0; i < N_COMMANDS; i++) fprintf(stream, "  %-8s %s\n", commands[i].name, commands[i].help);
+        for (int i = 0; i < N_COMMANDS; i++) fprintf(stream, "  %-10s %s\n", commands[i].name, commands[i].help);
         fprintf(stream, "\n'lucid COMMAND --help' lists a command's options; 'lucid --version' prints the version.\n");
         return;
     }

@@ -17,6 +17,8 @@ typedef enum {
     COMMAND_GENERATE,
     COMMAND_SCORE,
     COMMAND_BATCH,
+    COMMAND_EVAL_NIAH,
+    COMMAND_EVAL_MERGE,
     N_COMMANDS
 } launch_command;
 
@@ -44,7 +46,7 @@ typedef struct {
     const char *checkpoint;                      /* folder; NULL: none */
     bool resume;
     const char *isa, *comm;
-    const char *lengths; /* bench: comma separated */
+    const char *lengths; /* comma separated */
     const char *cached;  /* bench --decode: comma separated */
     int save;            /* SAVE_ bits */
     int dtype, keys;     /* lucid_dtype, lucid_keys */
@@ -68,6 +70,12 @@ typedef struct {
     double temperature, top_p; /* negative: as the model's generation_config.json proposes */
     int bos;                   /* launch_bos */
 
+    /* Evaluation; rank 0's alone too */
+    const char *wording, *needles, *depths, *samples;
+    launch_texts haystack_texts;
+    int haystack, key_kind, value_kind, asking, control; /* as runtime/eval/niah.h has them */
+    int64_t values, distractors, step, count, group_size;
+
     const char *job_id; /* ends temporary names: the same on all ranks; set when options are shared */
 } launch_options;
 
@@ -84,7 +92,14 @@ void launch_options_help(FILE *stream, const launch_options *options);
 typedef void (*launch_option_visitor)(void *context, const char *name, const char *value);
 void launch_options_visit(const launch_options *options, launch_option_visitor visit, void *context);
 
+/* A command line that gives these options: words, each ended by a NUL. The stream's errors are left to the caller. */
+void launch_options_write(FILE *stream, const launch_options *options);
+
 /* An integer with an optional suffix, the whole of text, in min..max. Errors: USAGE naming `what`. */
 lucid_status launch_parse_integer(int64_t *number, const char *what, const char *text, int64_t min, int64_t max);
+
+/* The same for several, separated by commas. numbers (n_max); *n is how many there are. */
+lucid_status launch_parse_integers(int64_t *numbers, int *n, int n_max, const char *what, const char *text, int64_t min,
+                                   int64_t max);
 
 #endif

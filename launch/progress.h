@@ -17,6 +17,9 @@ launch_progress launch_progress_make(int mode, int rank, double flops);
 /* As lucid_options.progress wants it; context is a launch_progress. The share is this rank's, which stands for all. */
 void launch_progress_update(void *context, double share);
 
+/* The same with a text in place of Gflop/s. */
+void launch_progress_show(launch_progress *progress, double share, const char *text);
+
 /* Starts the clock; ends the line, so that what follows starts on a fresh one. */
 void launch_progress_begin(launch_progress *progress);
 void launch_progress_end(launch_progress *progress);

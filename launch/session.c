@@ -211,6 +211,21 @@ lucid_status launch_session_truncate(launch_session *session, int64_t n) {
     return lucid_context_truncate(session->context, n);
 }
 
+/* Tokens at the front that the text has already, at most n_most. */
+static int64_t common(const launch_session *session, const int32_t *ids, int64_t n_most) {
+    int64_t n_text, n = 0;
+    const int32_t *text = lucid_context_tokens(session->context, &n_text);
+    while (n < n_text && n < n_most && text[n] == ids[n]) n++;
+    return n;
+}
+
+lucid_status launch_session_become(launch_session *session, const int32_t *ids, int64_t n, int64_t needed,
+                                   const launch_targets *targets, int64_t *shared) {
+    *shared = common(session, ids, needed);
+    LUCID_TRY(launch_session_truncate(session, *shared));
+    return launch_session_read(session, ids + *shared, n - *shared, targets);
+}
+
 lucid_status launch_session_save(launch_session *session) {
     LUCID_TRY(send_order(session, &(order){.kind = ORDER_SAVE}));
     const lucid_status status = lucid_context_save(session->context, session->options->save_context);

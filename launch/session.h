@@ -54,6 +54,11 @@ lucid_status launch_session_next(const float **logits, launch_session *session);
 /* Goes back to the first n tokens of the text. */
 lucid_status launch_session_truncate(launch_session *session, int64_t n);
 
+/* Makes ids (n) the text. What it has in common with them, at most `needed` tokens, is kept: *shared. targets, beyond
+ * those, may be NULL. */
+lucid_status launch_session_become(launch_session *session, const int32_t *ids, int64_t n, int64_t needed,
+                                   const launch_targets *targets, int64_t *shared);
+
 /* Keeps the text in the folder of --save-context. */
 lucid_status launch_session_save(launch_session *session);
 

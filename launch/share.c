@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { WORDS_MAX = 128 }; /* of a command line */
+
 static lucid_status copy_text(char *to, size_t n, const char *from) {
     if (!from) from = "";
     if (strlen(from) >= n) return lucid_fail(LUCID_ERR_USAGE, "longer than %zu characters: %.40s...", n - 1, from);
@@ -166,4 +168,38 @@ lucid_status launch_options_share(launch_options *options, lucid_job *job, lucid
 free_bytes:
     free(bytes);
     return status;
+}
+
+static lucid_status write_words(char **words, size_t *n_bytes, const launch_options *options) {
+    FILE *stream = open_memstream(words, n_bytes);
+    if (stream) launch_options_write(stream, options);
+    return stream && fclose(stream) == 0 ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory for the command line");
+}
+
+static lucid_status parse_words(launch_options *options, char *words, size_t n_bytes) {
+    const char *const job_id = options->job_id;
+    char *argv[WORDS_MAX] = {"lucid"};
+    int argc = 1;
+    for (char *word = words; word < words + n_bytes; word += strlen(word) + 1) {
+        if (argc == WORDS_MAX) return lucid_fail(LUCID_ERR_USAGE, "more than %d options", WORDS_MAX);
+        argv[argc++] = word;
+    }
+    LUCID_TRY(launch_options_parse(options, argc, argv));
+    options->job_id = job_id;
+    return LUCID_OK;
+}
+
+lucid_status launch_options_share_all(launch_options *options, char **words, lucid_comm *comm) {
+    size_t n_bytes = 0;
+    *words = NULL;
+    lucid_status status = comm->rank == 0 ? write_words(words, &n_bytes, options) : LUCID_OK;
+    LUCID_TRY(lucid_comm_agree(comm, status));
+    LUCID_TRY(lucid_comm_broadcast(comm, &n_bytes, sizeof n_bytes, 0));
+    if (comm->rank) {
+        *words = malloc(n_bytes);
+        if (!*words) status = lucid_fail(LUCID_ERR_MEMORY, "no memory for the command line");
+    }
+    LUCID_TRY(lucid_comm_agree(comm, status));
+    LUCID_TRY(lucid_comm_broadcast(comm, *words, n_bytes, 0));
+    return lucid_comm_agree(comm, comm->rank ? parse_words(options, *words, n_bytes) : LUCID_OK);
 }

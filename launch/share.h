@@ -10,4 +10,8 @@
  * UTF-8. */
 lucid_status launch_options_share(launch_options *options, lucid_job *job, lucid_comm *comm);
 
+/* After that: rank 0's options with those that are its alone, on every rank. Their texts point into *words, which is to
+ * be freed after their last use, also after a failure. Collective; agreed. */
+lucid_status launch_options_share_all(launch_options *options, char **words, lucid_comm *comm);
+
 #endif

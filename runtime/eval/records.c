@@ -152,17 +152,33 @@ static int compare(const void *a, const void *b) {
     return samples ? samples : (x->question > y->question) - (x->question < y->question);
 }
 
-lucid_status lucid_eval_records_sort(lucid_eval_records *records, const char *name) {
+/* In sorted records; the same line twice is a copy, as a run leaves that ends while it moves its answers. */
+static lucid_status drop_copies(lucid_eval_records *records, const char *name) {
     lucid_eval_record *r = records->items;
-    if (records->n) qsort(r, (size_t)records->n, sizeof *r, compare);
-    for (int64_t i = 1; i < records->n; i++)
-        if (compare(&r[i - 1], &r[i]) == 0)
-            return lucid_fail(LUCID_ERR_INPUT, "%s: task %s, length %" PRId64 ", sample %" PRId64 " is there twice",
-                              name, r[i].task, r[i].max_length, r[i].index);
+    int64_t kept = 0;
+    for (int64_t i = 0; i < records->n; i++) {
+        const bool again = kept && compare(&r[kept - 1], &r[i]) == 0;
+        if (again && strcmp(r[kept - 1].line, r[i].line)) {
+            lucid_fail(LUCID_ERR_INPUT, "%s: task %s, length %" PRId64 ", sample %" PRId64 " has two answers", name,
+                       r[i].task, r[i].max_length, r[i].index);
+            memmove(r + kept, r + i, (size_t)(records->n - i) * sizeof *r);
+            records->n -= i - kept;
+            return LUCID_ERR_INPUT;
+        }
+        if (again)
+            free_record(&r[i]);
+        else
+            r[kept++] = r[i];
+    }
+    records->n = kept;
+    return LUCID_OK;
+}
+
+static void drop_parts(lucid_eval_records *records) {
+    lucid_eval_record *r = records->items;
     int64_t kept = 0;
     for (int64_t i = 0, end; i < records->n; i = end) {
-        for (end = i + 1; end < records->n && compare_samples(&r[i], &r[end]) == 0; end++)
-            ;
+        for (end = i + 1; end < records->n && compare_samples(&r[i], &r[end]) == 0;) end++;
         const bool whole = end - i == r[i].n_questions;
         for (int64_t j = i; j < end; j++)
             if (whole)
@@ -171,6 +187,13 @@ lucid_status lucid_eval_records_sort(lucid_eval_records *records, const char *na
                 free_record(&r[j]);
     }
     records->n = kept;
+}
+
+lucid_status lucid_eval_records_sort(lucid_eval_records *records, const char *name) {
+    if (records->n == 0) return LUCID_OK;
+    qsort(records->items, (size_t)records->n, sizeof *records->items, compare);
+    LUCID_TRY(drop_copies(records, name));
+    drop_parts(records);
     return LUCID_OK;
 }
 

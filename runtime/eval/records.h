@@ -28,8 +28,8 @@ lucid_status lucid_eval_records_add(lucid_eval_records *records, const char *tas
  * line and key; MEMORY. */
 lucid_status lucid_eval_records_read(lucid_eval_records *records, const char *path);
 
-/* Sorts by task, length, sample and question, and drops samples that have not all their questions. Errors: INPUT where
- * an answer is there twice, in the name of `name`. */
+/* Sorts by task, length, sample and question, and drops samples that have not all their questions, and copies. Errors:
+ * INPUT, in the name of `name`, where a question has two answers. */
 lucid_status lucid_eval_records_sort(lucid_eval_records *records, const char *name);
 
 /* In sorted records. */

@@ -74,8 +74,11 @@ static void test_order(void) {
 
 static void test_twice(void) {
     lucid_eval_records records = fixture();
+    add(&records, "niah_k2", 7, 512, "12", NULL);
+    CHECK(!lucid_eval_records_sort(&records, "fixture") && records.n == 10, "a copy is not dropped: %lld answers",
+          (long long)records.n);
     add(&records, "niah_k2", 7, 512, "11", NULL);
-    CHECK(lucid_eval_records_sort(&records, "fixture") == LUCID_ERR_INPUT, "an answer that is there twice is taken");
+    CHECK(lucid_eval_records_sort(&records, "fixture") == LUCID_ERR_INPUT, "two answers to one question are taken");
     lucid_eval_records_free(&records);
 }
 

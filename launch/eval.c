@@ -1,0 +1,211 @@
+/* lucid eval niah: the samples of an evaluation, answered by groups of ranks that each hold the model and a text of
+ * their own. The first rank of each group drives it; which samples are whose is a function of their numbers alone, and
+ * all meet in the folder of --output. */
+#include "launch/answer.h"
+#include "launch/commands.h"
+#include "launch/eval_folder.h"
+#include "launch/eval_set.h"
+#include "launch/job.h"
+#include "launch/share.h"
+#include "runtime/eval/report.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    const launch_options *options;
+    int group, n_groups;
+    launch_session *session;
+    launch_eval_set set;
+    launch_eval_folder folder;
+    /* This group's */
+    launch_progress progress;
+    double work, work_done; /* flops of reading all samples; of those that are done */
+    int64_t n_samples, n_done, n_before;
+    int64_t n_answers;
+    double score; /* sum */
+} evaluation;
+
+/* --- progress --- */
+
+static bool is_mine(const evaluation *e, const launch_eval_cell *cell, int64_t i) {
+    const int64_t index = cell->given ? cell->given[i].index : i;
+    return i % e->n_groups == e->group &&
+           !lucid_eval_records_have(&e->folder.records, cell->name, cell->max_length, index);
+}
+
+/* While the session's text is empty. */
+static void plan_work(evaluation *e) {
+    for (int c = 0; c < e->set.n_cells; c++) {
+        launch_eval_cell *cell = &e->set.cells[c];
+        cell->flops = lucid_context_flops(launch_session_context(e->session), cell->max_length);
+        for (int64_t i = 0; i < cell->n_samples; i++) {
+            if (i % e->n_groups != e->group) continue;
+            e->n_samples++;
+            if (is_mine(e, cell, i))
+                e->work += cell->flops;
+            else
+                e->n_before++;
+        }
+    }
+    e->n_done = e->n_before;
+}
+
+static void show_progress(evaluation *e, double flops) {
+    char text[80];
+    e->n_done++;
+    e->work_done += flops;
+    snprintf(text, sizeof text, "%" PRId64 "/%" PRId64 " samples  %.1f %% found", e->n_done, e->n_samples,
+             e->n_answers ? 100 * e->score / (double)e->n_answers : 0);
+    launch_progress_show(&e->progress, e->work_done / e->work, text);
+}
+
+/* --- one sample --- */
+
+/* A launch_answer_taker; context is an open memory stream. */
+static lucid_status keep_text(void *context, const char *text, size_t n_bytes) {
+    return fwrite(text, 1, n_bytes, context) == n_bytes ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory");
+}
+
+static lucid_status answer_prompt(evaluation *e, const lucid_tokens *ids, FILE *stream) {
+    launch_answer answer;
+    const launch_answer_options options = {
+        .stops = &e->set.stop,
+        .n_stops = e->set.stop != NULL,
+        .max_new = e->set.n_new,
+        .take = keep_text,
+        .context = stream,
+        .begin = launch_clock(),
+    };
+    int64_t n_shared;
+    LUCID_TRY(launch_session_become(e->session, ids->ids, ids->n, ids->n - 1, NULL, &n_shared));
+    return launch_answer_run(&answer, e->session, ids, &options);
+}
+
+static lucid_status ask(evaluation *e, char **answer, size_t *n_bytes, const lucid_niah_sample *sample, int question) {
+    char *prompt;
+    size_t n_prompt;
+    lucid_tokens ids = {0};
+    LUCID_TRY(lucid_niah_prompt(&prompt, &n_prompt, sample, question));
+    lucid_status status = launch_vocabulary_encode(&ids, launch_session_vocabulary(e->session), prompt, n_prompt, true,
+                                                   e->options->samples ? e->options->samples : "a sample");
+    free(prompt);
+    FILE *stream = status ? NULL : open_memstream(answer, n_bytes);
+    if (!status && !stream) status = lucid_fail(LUCID_ERR_MEMORY, "no memory for an answer");
+    if (!status) status = answer_prompt(e, &ids, stream);
+    if (stream) fclose(stream);
+    lucid_tokens_free(&ids);
+    return status;
+}
+
+/* All questions about one context, which is read once. */
+static lucid_status answer_sample(evaluation *e, const launch_eval_cell *cell, const lucid_niah_sample *sample) {
+    lucid_eval_records records = {0};
+    lucid_status status = LUCID_OK;
+    for (int q = 0; !status && q < sample->n_questions; q++) {
+        char *answer = NULL;
+        size_t n_bytes = 0;
+        status = ask(e, &answer, &n_bytes, sample, q);
+        if (!status) status = lucid_eval_records_add(&records, cell->name, sample, q, answer, n_bytes);
+        free(answer);
+    }
+    if (!status) status = launch_eval_folder_add(&e->folder, &records);
+    for (int64_t i = 0; i < records.n; i++) e->score += records.items[i].score;
+    e->n_answers += records.n;
+    lucid_eval_records_free(&records);
+    return status;
+}
+
+static lucid_status answer_cell(evaluation *e, const launch_eval_cell *cell) {
+    for (int64_t i = 0; i < cell->n_samples; i++) {
+        lucid_niah_sample sample = {0};
+        if (!is_mine(e, cell, i)) continue;
+        lucid_status status = launch_eval_sample_open(&sample, cell, i);
+        if (!status) status = answer_sample(e, cell, &sample);
+        launch_eval_sample_close(&sample, cell);
+        LUCID_TRY(status);
+        show_progress(e, cell->flops);
+    }
+    return LUCID_OK;
+}
+
+/* --- a group's first rank --- */
+
+/* What must be the same for answers to stand side by side. */
+static json_t *describe_run(const evaluation *e, const launch_session *session) {
+    const launch_options *o = e->options;
+    json_t *same = json_pack("{s:s, s:I, s:i, s:i, s:s}", "model", o->model, "parameters",
+                             (json_int_t)launch_session_model(session)->n_parameters, "bos", o->bos, "cache_dtype",
+                             o->cache_dtype, "isa", o->isa);
+    return json_pack("{s:o, s:O}", "lucid_eval", same, "tasks", e->set.tasks);
+}
+
+static lucid_status prepare(void *work, launch_session *session, launch_needs *needs) {
+    evaluation *e = work;
+    LUCID_TRY(launch_eval_set_make(&e->set, e->options, launch_session_vocabulary(session)));
+    needs->max_tokens = e->set.max_tokens;
+    return launch_eval_folder_open(&e->folder, e->options->output, describe_run(e, session), e->options->resume);
+}
+
+static lucid_status run(void *work, launch_session *session) {
+    evaluation *e = work;
+    e->session = session;
+    plan_work(e);
+    LUCID_TRY(launch_eval_folder_begin(&e->folder, e->options->job_id, e->group));
+    e->progress = launch_progress_make(e->options->progress, e->group, 1);
+    launch_progress_begin(&e->progress);
+    lucid_status status = LUCID_OK;
+    for (int c = 0; !status && c < e->set.n_cells; c++) status = answer_cell(e, &e->set.cells[c]);
+    launch_progress_end(&e->progress);
+    return status;
+}
+
+/* --- the command --- */
+
+static lucid_status check_groups(evaluation *e, const lucid_comm *comm) {
+    const int64_t size = e->options->group_size ? e->options->group_size : comm->world_size;
+    if (size > comm->world_size || comm->world_size % size)
+        return lucid_fail(LUCID_ERR_USAGE, "--group-size: %d ranks are no groups of %" PRId64, comm->world_size, size);
+    e->n_groups = comm->world_size / (int)size;
+    e->group = comm->rank / (int)size;
+    return LUCID_OK;
+}
+
+/* The session's own line would stand in the way of ours. */
+static lucid_status run_group(evaluation *e, lucid_comm *comm) {
+    launch_options options = *e->options;
+    options.progress = PROGRESS_NEVER;
+    if (e->n_groups == 1) return launch_session_run(&options, comm, &(launch_work){prepare, run}, e);
+    lucid_comm *part;
+    LUCID_TRY(lucid_comm_split(&part, comm, e->group));
+    const lucid_status status = launch_session_run(&options, part, &(launch_work){prepare, run}, e);
+    lucid_comm_close(part);
+    return status;
+}
+
+static lucid_status finish(evaluation *e, const lucid_comm *comm) {
+    LUCID_TRY(launch_eval_folder_finish(&e->folder, e->options, comm));
+    if (e->options->quiet) return LUCID_OK;
+    lucid_eval_table(stdout, &e->folder.records);
+    printf("heat map: %s/heatmap.svg\n", e->options->output);
+    return LUCID_OK;
+}
+
+static lucid_status evaluate(evaluation *e, lucid_comm *comm) {
+    LUCID_TRY(lucid_comm_agree(comm, check_groups(e, comm)));
+    LUCID_TRY(lucid_comm_agree(comm, run_group(e, comm)));
+    return lucid_comm_agree(comm, comm->rank ? LUCID_OK : finish(e, comm));
+}
+
+lucid_status launch_eval_niah(const launch_options *options, lucid_comm *comm) {
+    launch_options whole = *options;
+    evaluation e = {.options = &whole};
+    char *words;
+    lucid_status status = launch_options_share_all(&whole, &words, comm);
+    if (!status) status = evaluate(&e, comm);
+    launch_eval_folder_close(&e.folder);
+    launch_eval_set_free(&e.set);
+    free(words);
+    return status;
+}
