@@ -73,6 +73,13 @@ static bool readable(const node *n, lucid_piece_kind kind, int tile) {
     return slot >= 0 && n->content[slot] == tile + (kind == LUCID_PIECE_ATTEND ? last_round : 0);
 }
 
+/* Rows in step take a tile after the row before them took it, if it does. */
+static bool in_step(const node *n, bool softmax, const lucid_piece *p) {
+    if (!n->schedule->config.in_step || p->row == 0) return true;
+    int before = n->applied[softmax][p->row - 1];
+    return p->last <= before || before > n->schedule->rows[p->row - 1];
+}
+
 static void begin_piece(world *w, int rank) {
     node *n = &w->nodes[rank];
     lucid_piece *p = &n->piece;
@@ -82,9 +89,10 @@ static void begin_piece(world *w, int rank) {
     bool softmax = p->kind == LUCID_PIECE_ATTEND;
     int own = n->schedule->rows[p->row];
     if (n->applied[softmax][p->row] != p->first) fault(w, "a gap in a row's order", rank, p->first);
+    if (!in_step(n, softmax, p)) fault(w, "a row out of step", rank, p->first);
     for (int tile = p->first; tile < p->last && p->kind != LUCID_PIECE_SOLVE; tile++)
         if (!readable(n, p->kind, tile)) fault(w, "work on a tile that is not there", rank, tile);
-    double tiles = p->last - p->first - (p->last > own ? 0.5 : 0);
+    double tiles = p->last - p->first - (p->first <= own && own < p->last ? 0.5 : 0);
     double time = duration(w, tiles * (softmax ? w->setup->attend : w->setup->update));
     w->result.work += time;
     n->end = w->now + time;
@@ -166,7 +174,8 @@ static void run(world *w) {
 static int started_at(const world *w, int tile, bool softmax) {
     const simulation *s = w->setup;
     if (!softmax && !s->schedule.solve) return tile + 1;
-    if (!s->cursors) return 0;
+    if (softmax && s->schedule.no_attend) return tile + 1;
+    if (!s->cursors) return s->schedule.onward ? tile : 0;
     return softmax ? s->cursors[tile].attend_next : s->cursors[tile].update_next;
 }
 
@@ -176,7 +185,8 @@ static bool needs(const world *w, const lucid_schedule *s, int position) {
         int own = s->rows[row];
         bool solve_round = position < w->n_tiles, last_round = position >= w->n_positions - w->n_tiles;
         bool update = solve_round && started_at(w, own, false) <= tile;
-        if (own > tile && (update || (last_round && started_at(w, own, true) <= tile))) return true;
+        bool in_need = w->setup->schedule.onward ? own < tile : own > tile;
+        if (in_need && (update || (last_round && started_at(w, own, true) <= tile))) return true;
     }
     return false;
 }
@@ -205,9 +215,11 @@ static void check_end(world *w) {
     for (int r = 0; r < w->world_size; r++) {
         const node *n = &w->nodes[r];
         if (!lucid_schedule_finished(n->schedule)) fault(w, "not finished", r, lucid_schedule_awaited(n->schedule));
-        for (int row = 0; row < n->schedule->n_rows; row++)
-            if (n->applied[1][row] != n->schedule->rows[row] + 1 || n->applied[0][row] != n->schedule->rows[row] + 1)
-                fault(w, "a row is not complete", r, n->schedule->rows[row]);
+        for (int row = 0; row < n->schedule->n_rows; row++) {
+            int tile = n->schedule->rows[row], last = w->setup->schedule.onward ? w->n_tiles : tile + 1;
+            if (n->applied[1][row] != last || n->applied[0][row] != tile + 1)
+                fault(w, "a row is not complete", r, tile);
+        }
     }
 }
 

@@ -29,6 +29,7 @@ typedef struct {
     lucid_cursor cursors[MAX_TILES]; /* where rows start */
     int n_channels;
     bool buffered, atomic, lazy, holds;
+    bool backward; /* the first channel is the keys' of the backward pass, the second the rows' */
     int limit, workers;
 } model;
 
@@ -146,7 +147,10 @@ static void settle(int rank) {
 static void check_piece(int rank, int channel, const lucid_piece *piece) {
     const lucid_schedule *s = schedules[channel][rank];
     int own = s->rows[piece->row];
-    if (piece->last > own + 1 || (piece->kind == LUCID_PIECE_UPDATE && piece->last > own))
+    bool future = piece->last > own + 1 || (piece->kind == LUCID_PIECE_UPDATE && piece->last > own);
+    if (s->config.after && nodes[0][rank].applied[0][piece->row] <= own)
+        violation("a row goes on before it is solved", rank, channel, piece->first);
+    if (s->config.onward ? piece->first < own || piece->last > s->n_tiles : future)
         violation("a row reads its future", rank, channel, piece->last);
     for (int tile = piece->first; tile < piece->last; tile++) {
         if (piece->kind == LUCID_PIECE_SOLVE) continue;
@@ -331,8 +335,8 @@ static void check_rank_end(int rank, int channel) {
     const lucid_schedule *s = schedules[channel][rank];
     if (!lucid_schedule_finished(s)) violation("deadlock", rank, channel, lucid_schedule_awaited(s));
     for (int row = 0; row < s->n_rows; row++)
-        for (int softmax = !current.schedule.solve; softmax < 2; softmax++)
-            if (nodes[channel][rank].applied[softmax][row] != s->rows[row] + 1)
+        for (int softmax = !s->config.solve; softmax < (s->config.no_attend ? 1 : 2); softmax++)
+            if (nodes[channel][rank].applied[softmax][row] != (s->config.onward ? s->n_tiles : s->rows[row] + 1))
                 violation("a row was not completed", rank, channel, s->rows[row]);
 }
 
@@ -384,14 +388,21 @@ static void explore(void) {
 static void create(int channel, int rank) {
     lucid_schedule_config config = current.schedule;
     config.rank = rank;
+    config.layout.reversed = config.no_attend = current.backward;
+    if (current.backward && channel == 1) {
+        config.no_attend = config.solve = false;
+        config.onward = true;
+        config.after = schedules[0][rank];
+    }
     if (lucid_schedule_create(&schedules[channel][rank], &config)) exit(2);
     const lucid_schedule *s = schedules[channel][rank];
-    lucid_schedule_start(schedules[channel][rank], current.cursors);
+    lucid_schedule_start(schedules[channel][rank], current.backward ? NULL : current.cursors);
     node *at = &nodes[channel][rank];
     memset(at->content, -1, sizeof at->content);
     for (int row = 0; row < s->n_rows; row++) {
         at->applied[0][row] = (signed char)current.cursors[s->rows[row]].update_next;
         at->applied[1][row] = (signed char)current.cursors[s->rows[row]].attend_next;
+        if (config.onward) at->applied[1][row] = (signed char)s->rows[row];
     }
 }
 
@@ -415,7 +426,7 @@ static size_t check_model(const model *m) {
 
 typedef struct {
     int max_ranks, max_tiles, max_window, n_channels;
-    bool buffered, atomic, lazy, holds;
+    bool buffered, atomic, lazy, holds, backward;
     int limit, workers; /* 0 workers: 1 */
     int starts;         /* cursors tried a case: 0: zero; ALL_STARTS: all that are legal; else so many, at random */
 } sweep;
@@ -449,7 +460,7 @@ static size_t check_starts(model *m, int starts) {
 static size_t check_sweep(const sweep *w) {
     static const struct { bool solve, fused; } schemes[] = {{true, false}, {true, true}, {false, false}};
     size_t total = 0;
-    for (int scheme = 0; scheme < 3; scheme++)
+    for (int scheme = w->backward ? 1 : 0; scheme < (w->backward ? 2 : 3); scheme++)
         for (int kind = LUCID_LAYOUT_CONTIGUOUS; kind <= LUCID_LAYOUT_CYCLIC; kind++)
             for (int world_size = 2; world_size <= w->max_ranks; world_size++)
                 for (int n_tiles = 1; n_tiles <= w->max_tiles; n_tiles++)
@@ -466,6 +477,7 @@ static size_t check_sweep(const sweep *w) {
                                    .atomic = w->atomic,
                                    .lazy = w->lazy,
                                    .holds = w->holds,
+                                   .backward = w->backward,
                                    .limit = w->limit,
                                    .workers = w->workers ? w->workers : 1};
                         total += check_starts(&m, w->starts);
@@ -473,7 +485,10 @@ static size_t check_sweep(const sweep *w) {
     printf("%d ranks, %d tiles, window %d, %d channels, limit %d, %d workers, %d starts%s%s%s%s: %zu states\n",
            w->max_ranks, w->max_tiles, w->max_window, w->n_channels, w->limit, w->workers ? w->workers : 1, w->starts,
            w->buffered ? ", buffered" : "", w->atomic ? ", atomic" : "", w->lazy ? ", lazy" : "",
-           w->holds ? ", holds" : "", total);
+           w->holds      ? ", holds"
+           : w->backward ? ", backward"
+                         : "",
+           total);
     fflush(stdout);
     return total;
 }
@@ -492,6 +507,8 @@ int main(int argc, char **argv) {
         {4, 6, 1, 1, .atomic = true, .starts = 20},
         {2, 3, 2, 1, .workers = 2, .holds = true},
         {3, 4, 1, 1, .holds = true, .starts = 3},
+        {2, 4, 2, 2, .backward = true},
+        {3, 4, 2, 2, .atomic = true, .backward = true, .limit = 1},
         /* the largest */
         {4, 8, 2, 1, .atomic = true},
         {4, 8, 2, 1, .buffered = true, .atomic = true},
@@ -500,8 +517,9 @@ int main(int argc, char **argv) {
         {3, 4, 2, 2, .atomic = true},
         {4, 8, 2, 1, .atomic = true, .buffered = true, .starts = 4},
         {3, 6, 2, 1, .starts = 12},
+        {3, 5, 2, 2, .atomic = true, .backward = true},
     };
-    size_t n = argc > 1 && !strcmp(argv[1], "quick") ? 11 : sizeof sweeps / sizeof *sweeps;
+    size_t n = argc > 1 && !strcmp(argv[1], "quick") ? 13 : sizeof sweeps / sizeof *sweeps;
     for (size_t i = 0; i < n; i++) check_sweep(&sweeps[i]);
     printf("no violation\n");
     return 0;

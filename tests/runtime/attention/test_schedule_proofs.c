@@ -4,7 +4,12 @@
 #include "tests/check.h"
 #include "tests/runtime/attention/schedule_simulation.h"
 
-static const struct { bool solve, fused; } schemes[] = {{true, false}, {true, true}, {false, false}};
+/* The forward's three; then the backward pass's keys, with and without a solve, and rows. */
+static const struct {
+    bool solve, fused, backward, onward;
+} schemes[] = {{true, false, false, false}, {true, true, false, false}, {false, false, false, false},
+               {true, true, true, false},   {false, true, true, false}, {false, true, true, true}};
+enum { N_SCHEMES = sizeof schemes / sizeof *schemes };
 
 /* Where rows may start, from a seed: at zero; some of the first tiles cached; or each row anywhere. */
 static const lucid_cursor *random_cursors(lucid_cursor *cursors, int n_tiles, uint64_t seed) {
@@ -22,10 +27,14 @@ static const lucid_cursor *random_cursors(lucid_cursor *cursors, int n_tiles, ui
 static void prove(lucid_layout_kind kind, int world_size, int n_tiles, int scheme, int window, uint64_t jitter) {
     lucid_cursor cursors[4 * 64 + 3];
     uint64_t seed = jitter + (uint64_t)(world_size * 7 + window + kind);
-    simulation s = {.cursors = random_cursors(cursors, n_tiles, seed),
-                    .schedule = {.layout = {.kind = kind, .world_size = world_size, .n_tiles = n_tiles},
+    bool backward = schemes[scheme].backward, onward = schemes[scheme].onward;
+    simulation s = {.cursors = backward ? NULL : random_cursors(cursors, n_tiles, seed),
+                    .schedule = {.layout = {kind, world_size, n_tiles, .reversed = backward},
                                  .solve = schemes[scheme].solve,
                                  .fused = schemes[scheme].fused,
+                                 .no_attend = backward && schemes[scheme].solve,
+                                 .onward = onward,
+                                 .in_step = backward && !onward && world_size == 1,
                                  .window = window,
                                  .range_max = 1 + n_tiles % 3},
                     .update = jitter ? 1 : 0,
@@ -43,7 +52,7 @@ static void prove_all(int world_size, int n_tiles, int only_window) {
     const int windows[] = {1, 2, 3, 2 * n_tiles};
     uint64_t turn = 0;
     for (int kind = LUCID_LAYOUT_CONTIGUOUS; kind <= LUCID_LAYOUT_CYCLIC; kind++)
-        for (int scheme = 0; scheme < 3; scheme++)
+        for (int scheme = 0; scheme < N_SCHEMES; scheme++)
             for (int i = 0; i < 4; i++, turn++)
                 if (only_window < 0 || i == only_window)
                     prove((lucid_layout_kind)kind, world_size, n_tiles, scheme, windows[i],
