@@ -97,6 +97,7 @@ static lucid_status run_command(launch_options *options, lucid_comm *comm) {
     static lucid_job job; /* the options' texts; too large for a stack */
     LUCID_TRY(launch_options_share(options, &job, comm));
     LUCID_TRY(check_reports(options, comm));
+    lucid_comm_phase(comm, "at work");
     return commands[options->command](options, comm);
 }
 

@@ -11,8 +11,9 @@ static void describe_awaited(const lucid_attention *a, int channel, int position
     const lucid_schedule *s = a->running[channel].schedule;
     int tile = position % s->n_tiles, world_size = a->comm->world_size;
     int peer = (a->comm->rank - s->direction[tile] + world_size) % world_size;
+    int named = a->comm->job_ranks ? a->comm->job_ranks[peer] : peer;
     fprintf(stream, "waiting for tile %d of %d from rank %d on %s (channel %d, %s), heard of %.1f s ago", tile,
-            s->n_tiles, peer, lucid_comm_host(a->comm, peer), channel, pass_name(s, position),
+            s->n_tiles, named, lucid_comm_host(a->comm, peer), channel, pass_name(s, position),
             lucid_comm_silence(a->comm, peer));
 }
 
