@@ -51,7 +51,7 @@ start_batch() {
 # Until the job is over, with its exit code. sbatch -W looks only every half minute.
 run_batch() { # NAME SCRIPT ARGUMENTS...
     local job shown
-    job=$(LUCID=$lucid LUCID_CHECKPOINT=$work/$1.checkpoint cluster head sbatch --parsable --output="$1.err" "${@:2}") || return 1
+    job=$(LUCID=$lucid LUCID_CHECKPOINT=$work/$1.checkpoint cluster head sbatch --parsable --no-requeue --output="$1.err" "${@:2}") || return 1
     while shown=$(cluster head scontrol --oneliner show job "$job"); do
         [[ $shown =~ JobState=(PENDING|RUNNING|COMPLETING|CONFIGURING) ]] || break
         sleep 0.2
