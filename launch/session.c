@@ -331,6 +331,8 @@ static lucid_status prepare(launch_session *session, const launch_work *steps, v
     session->next = calloc((size_t)config->vocab_size, sizeof *session->next);
     if (!session->next) return lucid_fail(LUCID_ERR_MEMORY, "no memory for %d logits", config->vocab_size);
     LUCID_TRY(launch_vocabulary_open(&session->vocabulary, session->options, config));
+    if (session->options->save_context && config->attention == LUCID_MODEL_DELTANET)
+        return lucid_fail(LUCID_ERR_UNSUPPORTED, "--save-context: a DeltaNet model keeps no cache that could be saved");
     if (session->options->context) LUCID_TRY(peek_saved(session));
     LUCID_TRY(steps->prepare(work, session, &session->needs));
     const int64_t max = session->options->max_context;

@@ -79,6 +79,8 @@ scores() {
         cmp 1.safetensors $n.safetensors || complain "np $n gives other logits"
         expect "loss on $n ranks" "$("$json" $n.json score.loss)" "$("$json" 1.json score.loss)"
     done
+    on_ranks 2 score --model "$golden/deltanet_conv" --token-ids ids.txt --logits d.safetensors --report d.json || complain "DeltaNet: $(cat stderr.txt)"
+    "$check_score" "$golden/deltanet_conv" ids.txt d.safetensors 0 d.json || complain "score of deltanet_conv"
     succeed score --model m --text long.txt --report t.json
     expect "tokens of a text of bytes" "$("$json" t.json score.scored)" 699
     expect "bytes" "$("$json" t.json score.bytes)" 700
