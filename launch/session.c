@@ -1,6 +1,7 @@
 #include "launch/session.h"
 
 #include "launch/job.h"
+#include "launch/sink.h"
 #include "runtime/cache/folder.h"
 #include "runtime/memory.h"
 #include "runtime/model/sample.h"
@@ -91,6 +92,7 @@ static lucid_status gather_scores(launch_session *session, double *found, int64_
 /* A failure that the ranks could not agree on has left some of them waiting. */
 static lucid_status settle(launch_session *session, lucid_status status) {
     if (!status || !lucid_context_adrift(session->context)) return status;
+    launch_sink_discard();
     lucid_comm_abort(session->comm); /* comes back where there is no other rank to end */
     exit(1);
 }
@@ -304,6 +306,7 @@ static lucid_status plan_logits(launch_session *session) {
 static lucid_status open_logits(launch_session *session) {
     if (!session->options->logits) return LUCID_OK;
     lucid_status status = plan_logits(session);
+    if (!status) status = launch_sink_watch(session->options->logits, session->options->job_id);
     if (!status && session->comm->rank == 0) status = lucid_safetensors_create(session->logits_file, NULL);
     LUCID_TRY(lucid_comm_agree(session->comm, status));
     if (session->comm->rank) status = lucid_safetensors_join(session->logits_file);
@@ -314,6 +317,7 @@ static lucid_status commit_logits(launch_session *session) {
     if (!session->logits_file) return LUCID_OK;
     LUCID_TRY(lucid_comm_agree(session->comm, lucid_safetensors_finish(session->logits_file)));
     const lucid_status status = session->comm->rank ? LUCID_OK : lucid_safetensors_commit(session->logits_file);
+    if (!status) launch_sink_unwatch();
     return lucid_comm_agree(session->comm, status);
 }
 
@@ -365,6 +369,7 @@ lucid_status launch_session_run(const launch_options *options, lucid_comm *comm,
     launch_session session = {.options = options, .comm = comm};
     const lucid_status status = run(&session, steps, work);
     lucid_safetensors_destroy(session.logits_file);
+    launch_sink_unwatch();
     lucid_context_destroy(session.context);
     launch_vocabulary_close(&session.vocabulary);
     lucid_tokens_free(&session.saved);

@@ -33,6 +33,19 @@ static void watch_signals(void) {
         if (sigaction(numbers[i], NULL, &now) == 0 && now.sa_handler == SIG_DFL) sigaction(numbers[i], &action, NULL);
 }
 
+lucid_status launch_sink_watch(const char *path, const char *job_id) {
+    if (snprintf(unfinished, sizeof unfinished, "%s.tmp.%s", path, job_id) >= (int)sizeof unfinished) {
+        unfinished[0] = 0;
+        return lucid_fail(LUCID_ERR_IO, "%s: name too long", path);
+    }
+    watch_signals();
+    return LUCID_OK;
+}
+
+void launch_sink_unwatch(void) {
+    unfinished[0] = 0;
+}
+
 static const char *file_dtype(lucid_tensor tensor, lucid_dtype dtype) {
     static const char *const dtypes[] = {[LUCID_F32] = "F32", [LUCID_BF16] = "BF16", [LUCID_F16] = "F16"};
     return tensor == LUCID_Y || tensor == LUCID_LSE ? "F32" : dtypes[dtype];
@@ -53,10 +66,7 @@ static lucid_status plan(launch_sink *sink, const launch_sink_options *o) {
     int n_tensors = 0;
     for (int i = 0; i < LAUNCH_N_TENSORS; i++)
         if (o->holds[i]) tensors[n_tensors++] = describe(i, o);
-    if (snprintf(unfinished, sizeof unfinished, "%s.tmp.%s", o->path, o->job_id) >= (int)sizeof unfinished) {
-        unfinished[0] = 0;
-        return lucid_fail(LUCID_ERR_IO, "%s: name too long", o->path);
-    }
+    LUCID_TRY(launch_sink_watch(o->path, o->job_id));
     return lucid_safetensors_plan(&sink->writer, &(lucid_safetensors_spec){.path = o->path,
                                                                            .job = o->job_id,
                                                                            .tensors = tensors,
@@ -69,7 +79,6 @@ lucid_status launch_sink_open(launch_sink *sink, lucid_comm *comm, const launch_
     *sink = (launch_sink){.problem = *options->problem};
     memcpy(sink->holds, options->holds, sizeof sink->holds);
     lucid_status status = plan(sink, options);
-    watch_signals();
     if (!status && comm->rank == 0) status = lucid_safetensors_create(sink->writer, options->input);
     LUCID_TRY(lucid_comm_agree(comm, status));
     if (comm->rank) status = lucid_safetensors_join(sink->writer);
@@ -94,12 +103,12 @@ lucid_status launch_sink_store(launch_sink *sink, lucid_attention *attention) {
 lucid_status launch_sink_commit(launch_sink *sink, lucid_comm *comm) {
     LUCID_TRY(lucid_comm_agree(comm, lucid_safetensors_finish(sink->writer)));
     lucid_status status = comm->rank == 0 ? lucid_safetensors_commit(sink->writer) : LUCID_OK;
-    if (!status) unfinished[0] = 0;
+    if (!status) launch_sink_unwatch();
     return lucid_comm_agree(comm, status);
 }
 
 void launch_sink_close(launch_sink *sink) {
     lucid_safetensors_destroy(sink->writer);
     sink->writer = NULL;
-    unfinished[0] = 0;
+    launch_sink_unwatch();
 }

@@ -41,6 +41,11 @@ lucid_status launch_sink_commit(launch_sink *sink, lucid_comm *comm);
 /* Frees; a file that was not committed is removed. Local; fine when open was never called on a zeroed sink. */
 void launch_sink_close(launch_sink *sink);
 
+/* From here on the temporary file of path is removed when the job is killed or aborted, until unwatch. One at a time; a
+ * sink's own is watched already. Errors: IO. Local. */
+lucid_status launch_sink_watch(const char *path, const char *job_id);
+void launch_sink_unwatch(void);
+
 /* Removes the temporary file at once, from any rank, when the job is about to be aborted. Async-signal-safe. */
 void launch_sink_discard(void);
 

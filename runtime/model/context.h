@@ -53,8 +53,9 @@ typedef struct {
 
 /* Appends ids (n), the same on every rank; sink may be NULL. Errors, agreed: USAGE when the text would grow beyond
  * max_tokens or n is not positive; INPUT when an id is not of the vocabulary, or a number in the model is not finite;
- * MEMORY; what the sink returns. Where lucid_context_adrift says so, nothing can be agreed on any more: tidy up
- * locally, then lucid_comm_abort. Collective. */
+ * MEMORY; what the sink returns. After a failure but of the first two the text cannot be gone on with. Where
+ * lucid_context_adrift says so, nothing can be agreed on any more: tidy up locally, then lucid_comm_abort. Collective.
+ */
 lucid_status lucid_context_append(lucid_context *context, const int32_t *ids, int64_t n, const lucid_logits_sink *sink);
 
 /* After a failed append: ranks may be waiting for each other. Local. */

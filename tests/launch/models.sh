@@ -160,6 +160,21 @@ header() {
     rm -rf taken taken.partial
 }
 
+# A score that is killed leaves no file.
+killed() {
+    text 40000 60000 >longer.txt
+    "$lucid" score --model m --text longer.txt --logits killed.safetensors --progress always >/dev/null 2>progress.txt &
+    local pid=$!
+    for _ in {1..200}; do
+        compgen -G "killed.safetensors.tmp.*" >/dev/null && grep -q '%' progress.txt && break
+        sleep 0.05
+    done
+    grep -q '%' progress.txt || complain "no progress is shown: $(cat progress.txt)"
+    kill -TERM $pid
+    wait $pid
+    compgen -G "killed.safetensors*" >/dev/null && complain "a killed score leaves $(ls -d killed.safetensors*)"
+}
+
 bad_command_lines() {
     refuse 2 "generate needs --model DIR" generate --prompt x
     refuse 2 "generate needs either --prompt TEXT or --prompt-file FILE" generate --model m
@@ -243,6 +258,7 @@ generation
 stops
 contexts
 scores
+killed
 batches
 bad_command_lines
 bad_texts
