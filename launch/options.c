@@ -204,7 +204,7 @@ static const option table[] = {
     {"cache-dtype", EXECUTION, MODELS, CHOICE, FIELD(cache_dtype), NULL, "fp32|bf16", "fp32", 0, 0,
      "of cached keys and values"},
     {"prefill-chunk", EXECUTION, MODELS, INTEGER, FIELD(prefill_chunk), "N", NULL, "0", 0, TOKENS_MAX,
-     "tokens of each rank that are read at once; 0: 16K"},
+     "tokens of each rank that are read at once; 0: 8K"},
     {"group-size", EXECUTION, NIAH, INTEGER, FIELD(group_size), "N", NULL, "0", 0, 1e6,
      "ranks that answer a sample together; several samples are answered at a time; 0: all"},
     {"plan", EXECUTION, ATTEND, FLAG, FIELD(plan), NULL, NULL, NULL, 0, 0,

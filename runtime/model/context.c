@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK (INT64_C(16) << 10) /* tokens of a rank */
+/* Tokens of a rank: their activations take a fraction of what 64K cached tokens do. */
+#define CHUNK (INT64_C(8) << 10)
 
 /* --- set-up --- */
 
@@ -152,6 +153,13 @@ static lucid_status check_ids(const lucid_context *c, const int32_t *ids, int64_
     return LUCID_OK;
 }
 
+/* At the end of a panel where there is one: DeltaNet's bits depend on how panels are cut, and chunks on the ranks. */
+static int64_t chunk_end(int64_t first, int64_t last, int64_t chunk) {
+    const int64_t whole = (first + chunk) / LUCID_PANEL * LUCID_PANEL;
+    if (last - first <= chunk) return last;
+    return whole > first ? whole : first + chunk;
+}
+
 /* Tokens from the end of the cache to last. A truncation may have taken a few more than it was asked to: they are read
  * again, and nobody wants their logits. */
 static lucid_status read_tokens(lucid_context *c, int64_t last, const lucid_logits_sink *sink) {
@@ -159,7 +167,7 @@ static lucid_status read_tokens(lucid_context *c, int64_t last, const lucid_logi
     int64_t first = c->n_read;
     if (first && last - first == 1) return lucid_context_read_one(c, first, sink);
     while (first < last) {
-        const int64_t end = last - first < chunk ? last : first + chunk;
+        const int64_t end = chunk_end(first, last, chunk);
         LUCID_TRY(lucid_context_read_chunk(c, first, end, sink));
         first = end;
     }

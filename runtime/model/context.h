@@ -20,7 +20,7 @@ typedef struct lucid_context lucid_context;
 /* Zero means default. The same on every rank. */
 typedef struct {
     int64_t max_tokens;      /* the longest that the text may become; no default */
-    int64_t chunk;           /* tokens of a rank that are read at once; 0: 16K. Changes memory, not bits. */
+    int64_t chunk;           /* tokens of a rank that are read at once; 0: 8K. Changes memory, not bits. */
     int64_t tile;            /* tokens, a multiple of 64; 0: lucid_cache_tile of max_tokens */
     lucid_dtype cache_dtype; /* LUCID_F32 or LUCID_BF16 */
     const char *saved;       /* a folder of lucid_context_save, whose text is gone on with; NULL: none */
