@@ -36,7 +36,7 @@ static json_t *make_header(const batch *b, const launch_session *session) {
 
 /* Line `number` of the partial file answers request number - 1; line 0 is the header. */
 static lucid_status check_line(const batch *b, int64_t number, const char *text, size_t n_bytes) {
-    json_t *found = json_loadb(text, n_bytes, 0, NULL);
+    json_t *found = json_loadb(text, n_bytes, JSON_ALLOW_NUL, NULL);
     const json_t *want = number == 0               ? b->header
                          : number <= b->requests.n ? b->requests.items[number - 1].object
                                                    : NULL;

@@ -26,12 +26,12 @@ struct launch_session {
     bool over;   /* the others have left */
 };
 
-typedef enum { ORDER_READ, ORDER_TRUNCATE, ORDER_SAVE, ORDER_MEASURE, ORDER_END } order_kind;
+typedef enum { ORDER_READ, ORDER_TOKEN, ORDER_TRUNCATE, ORDER_SAVE, ORDER_MEASURE, ORDER_END } order_kind;
 
 /* What rank 0 sends before each step. */
 typedef struct {
     int64_t kind;
-    int64_t n;                       /* ids that follow; tokens to keep */
+    int64_t n;                       /* ids that follow; tokens to keep; the one id itself */
     int64_t first_target, n_targets; /* targets that follow the ids */
 } order;
 
@@ -157,11 +157,19 @@ static lucid_status follow_read(launch_session *session, const order *o) {
     return status;
 }
 
+/* A drawn token needs no message but its order. */
+static lucid_status read_token(launch_session *session, const order *o) {
+    const int32_t id = (int32_t)o->n;
+    return read_step(session, &(order){.n = 1}, &id, NULL, NULL);
+}
+
 static lucid_status obey(launch_session *session, const order *o) {
     launch_measures measures;
     switch ((order_kind)o->kind) {
     case ORDER_READ:
         return follow_read(session, o);
+    case ORDER_TOKEN:
+        return read_token(session, o);
     case ORDER_TRUNCATE:
         return lucid_context_truncate(session->context, o->n);
     case ORDER_SAVE:
@@ -183,8 +191,17 @@ static lucid_status follow(launch_session *session) {
     return LUCID_OK;
 }
 
+static lucid_status tell_token(launch_session *session, int32_t id) {
+    const order o = {.kind = ORDER_TOKEN, .n = id};
+    LUCID_TRY(send_order(session, &o));
+    const lucid_status status = read_token(session, &o);
+    session->over = status != LUCID_OK;
+    return status;
+}
+
 lucid_status launch_session_read(launch_session *session, const int32_t *ids, int64_t n,
                                  const launch_targets *targets) {
+    if (n == 1 && !targets) return tell_token(session, *ids);
     const order o = {.kind = ORDER_READ,
                      .n = n,
                      .first_target = targets ? targets->first : 0,

@@ -22,6 +22,7 @@ struct lucid_context {
     int32_t *ids;    /* (max_tokens) */
     int64_t n_tokens;
     bool has_last, adrift;
+    bool has_room; /* for a single token, on all ranks */
     lucid_context_times times;
     struct lucid_context_progress {
         double done, now, total; /* flops: before the run under way, of it, of the whole append */

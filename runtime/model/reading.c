@@ -258,8 +258,17 @@ static lucid_status hand_out_one(lucid_context *c, int64_t position, const lucid
     return sink->take(sink->context, position, 1, c->logits);
 }
 
+/* Rows once taken stay, so the ranks need to agree only once. */
+static lucid_status room_for_one(lucid_context *c) {
+    const lucid_status status = lucid_forward_resize(&c->forward, 1);
+    if (c->has_room) return status;
+    LUCID_TRY(lucid_comm_agree(c->comm, status));
+    c->has_room = true;
+    return LUCID_OK;
+}
+
 lucid_status lucid_context_read_one(lucid_context *c, int64_t position, const lucid_logits_sink *sink) {
-    LUCID_TRY(lucid_comm_agree(c->comm, lucid_forward_resize(&c->forward, 1)));
+    LUCID_TRY(room_for_one(c));
     lucid_forward_embed(&c->forward, 0, c->ids[position], position);
     LUCID_TRY(decode_layers(c));
     memcpy(c->last, c->forward.x, (size_t)c->model->config.hidden_size * sizeof *c->last);
