@@ -2,7 +2,7 @@
  * as a runtime would block them (row tiles of 512 tokens, key ranges that fill half of a 1 MB L2).
  *
  * Inside the timers: packing (from fp32, bf16 or fp16 rows), update and solve, attend and its begin and finish;
- * backward in one pass, with key tiles of 512 tokens, flops 2.5 times the forward's.
+ * backward in one pass of five products and in two of four and three, with key tiles of 512 tokens.
  * Outside: making the input, allocation, the first touch of memory. Shares are flops / (time * peak), flops = 4 d per
  * causal pair and phase whatever d_v's padding costs; peak is fma_burst's, run between the pieces. A piece is one row
  * granule against one key range; its time is its fastest over the repetitions, and so is the peak's: what else the
@@ -16,7 +16,15 @@
 
 enum { TILE = 8, L2_HALF = 512 * 1024 };
 
-typedef enum { PACK, SOLVE, ATTEND, ATTEND_BACKWARD, SOLVE_BACKWARD, N_TIMERS } timer;
+typedef enum {
+    PACK,
+    SOLVE,
+    ATTEND,
+    BACKWARD,
+    KEYS_BACKWARD,
+    ROWS_BACKWARD,
+    N_TIMERS
+} timer; /* BACKWARD: both sides' sums in one pass, or each's */
 
 typedef struct {
     const lucid_kernels *set;
@@ -91,34 +99,30 @@ static void attend_piece(bench *b, int i, int first, int last, bool own) {
     end_piece(b, ATTEND, start);
 }
 
-/* Granules last-1 .. first as backward's keys. */
-static const lucid_key_sums *list_sums(bench *b, int first, int last, float *dkeys) {
+/* Granules last-1 .. first as backward's keys; without sums in the rows' pass. */
+static const lucid_key_sums *list_sums(bench *b, int first, int last, float *dkeys, timer pass) {
     lucid_shape s = b->head.shape;
     for (int n = 0, j = last - 1; j >= first; j--, n++)
-        b->sums[n] = (lucid_key_sums){head_record(&b->head, j), dkeys + j * lucid_key_sums_floats(s),
+        b->sums[n] = (lucid_key_sums){head_record(&b->head, j),
+                                      pass == ROWS_BACKWARD ? NULL : dkeys + j * lucid_key_sums_floats(s),
                                       b->key_rows + j * lucid_record_floats(s) + lucid_record_values(s)};
     return b->sums;
 }
 
-static void attend_backward_piece(bench *b, int i, int first, int last, bool own) {
+static void backward_piece(bench *b, int i, int first, int last, bool own, timer pass) {
     lucid_shape s = b->head.shape;
-    float *dqt = b->dqt + i * lucid_key_sums_floats(s), *row = b->query_rows + i * lucid_query_row_floats(s);
+    const lucid_kernels *k = b->set;
+    float *scratch = b->head.scratch, *query = b->query_rows + i * lucid_query_row_floats(s);
+    float *row = b->key_rows + i * lucid_record_floats(s);
+    float *dqt = pass == KEYS_BACKWARD ? NULL : b->dqt + i * lucid_key_sums_floats(s);
+    float *dkt = pass == KEYS_BACKWARD ? NULL : b->dkt + i * lucid_key_sums_floats(s);
     double start = now();
-    if (own) b->set->attend_backward_diag(dqt, row, list_sums(b, i, i + 1, b->dkeys), s, b->head.scratch);
-    b->set->attend_backward(dqt, row, list_sums(b, first, last, b->dkeys), last - first, s, b->head.scratch);
-    end_piece(b, ATTEND_BACKWARD, start);
-}
-
-static void solve_backward_piece(bench *b, int i, int first, int last, bool own) {
-    lucid_shape s = b->head.shape;
-    float *dkt = b->dkt + i * lucid_key_sums_floats(s), *row = b->key_rows + i * lucid_record_floats(s);
-    double start = now();
-    if (own) {
-        b->set->solve_backward(row, s, b->head.scratch);
-        b->set->update_backward_diag(dkt, row, list_sums(b, i, i + 1, b->dkeys_solve), s, b->head.scratch);
-    }
-    b->set->update_backward(dkt, row, list_sums(b, first, last, b->dkeys_solve), last - first, s, b->head.scratch);
-    end_piece(b, SOLVE_BACKWARD, start);
+    if (own) k->attend_backward_diag(dqt, query, list_sums(b, i, i + 1, b->dkeys, pass), s, scratch);
+    k->attend_backward(dqt, query, list_sums(b, first, last, b->dkeys, pass), last - first, s, scratch);
+    if (own && pass != ROWS_BACKWARD) k->solve_backward(row, s, scratch);
+    if (own) k->update_backward_diag(dkt, row, list_sums(b, i, i + 1, b->dkeys_solve, pass), s, scratch);
+    k->update_backward(dkt, row, list_sums(b, first, last, b->dkeys_solve, pass), last - first, s, scratch);
+    end_piece(b, pass, start);
 }
 
 /* dout = q's numbers, as good as any. */
@@ -140,13 +144,13 @@ static void begin_backward(bench *b) {
 }
 
 /* A key tile against the row granules after it, and against itself. */
-static void run_tile_backward(bench *b, int tile, void (*piece)(bench *, int, int, int, bool)) {
+static void run_tile_backward(bench *b, int tile, timer pass) {
     int first = tile * TILE, last = min(first + TILE, b->head.n_granules);
     for (int i = b->head.n_granules - 1; i >= last; i--) {
-        piece(b, i, first, last, false);
+        backward_piece(b, i, first, last, false, pass);
         if (i % TILE == 0) burst(b);
     }
-    for (int i = last - 1; i >= first; i--) piece(b, i, first, i, true);
+    for (int i = last - 1; i >= first; i--) backward_piece(b, i, first, i, true, pass);
 }
 
 /* A row tile: all its granules against one key range after the other, then against the tile itself. */
@@ -166,9 +170,10 @@ static void repetition(bench *b) {
     for (int g = 0; g < b->head.n_granules; g++) pack_piece(b, g);
     for (int tile = 0; tile * TILE < b->head.n_granules; tile++) run_tile(b, tile, solve_piece);
     for (int tile = 0; tile * TILE < b->head.n_granules; tile++) run_tile(b, tile, attend_piece);
-    begin_backward(b);
-    for (int tile = b->head.n_granules / TILE; tile >= 0; tile--) run_tile_backward(b, tile, attend_backward_piece);
-    for (int tile = b->head.n_granules / TILE; tile >= 0; tile--) run_tile_backward(b, tile, solve_backward_piece);
+    for (timer pass = BACKWARD; pass <= ROWS_BACKWARD; pass++) {
+        begin_backward(b);
+        for (int tile = b->head.n_granules / TILE; tile >= 0; tile--) run_tile_backward(b, tile, pass);
+    }
 }
 
 static double total(const bench *b, timer t) {
@@ -191,10 +196,10 @@ static void report(bench *b, double budget) {
         "%d repetitions\n",
         b->set->isa, h->shape.head_dim, h->shape.value_dim, h->n, flops / solve / b->peak, flops / attend / b->peak,
         2 * flops / all / b->peak, 100 * pack / all, 1e-9 * b->peak, repetitions);
-    double attend_backward = total(b, ATTEND_BACKWARD), solve_backward = total(b, SOLVE_BACKWARD);
-    printf("backward, one pass: attend %.3f solve %.3f, %.2f times the forward with packing\n",
-           2.5 * flops / attend_backward / b->peak, 2.5 * flops / solve_backward / b->peak,
-           (attend_backward + solve_backward) / all);
+    double one = total(b, BACKWARD), keys = total(b, KEYS_BACKWARD), rows = total(b, ROWS_BACKWARD);
+    printf("backward: one pass %.3f, %.2f times the forward with packing; keys' %.3f and rows' %.3f, together %.2f\n",
+           5 * flops / one / b->peak, one / all, 4 * flops / keys / b->peak, 3 * flops / rows / b->peak,
+           (keys + rows) / all);
 }
 
 /* Room for every piece's fastest time. */
