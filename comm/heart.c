@@ -37,7 +37,7 @@ typedef struct {
 struct lucid_heart {
     lucid_comm *comm;
     int channel;
-    double deadline;
+    _Atomic double deadline;
     int n_peers;
     peer peers[PEERS_MAX];
     pthread_t thread;
@@ -181,7 +181,8 @@ static bool take_transport(lucid_comm *comm, double deadline) {
 static void exchange(lucid_heart *h, bool stopping) {
     lucid_comm *comm = h->comm;
     if (!take_transport(comm, h->deadline)) {
-        lucid_fail(LUCID_ERR_TIMEOUT, "a call of %s has not returned for %.1f s", comm->transport->name, h->deadline);
+        lucid_fail(LUCID_ERR_TIMEOUT, "a call of %s has not returned for %.1f s", comm->transport->name,
+                   (double)h->deadline);
         note_failure(h, comm->rank, lucid_failure());
         comm->broken = true;
         return;
@@ -228,7 +229,7 @@ static void print_failure(const lucid_comm *comm, const char *line) {
  * hour. */
 static void end_process(lucid_heart *h) {
     lucid_comm *comm = h->comm;
-    const double patience = lucid_heart_deadline(comm->options.timeout) + END_SECONDS;
+    const double patience = h->deadline + END_SECONDS;
     for (const double until = now() + GRACE_SECONDS; now() < until; nap(POLL_SECONDS / 4))
         if (!comm->broken) exchange(h, false);
     if (comm->options.before_end) comm->options.before_end();
@@ -385,6 +386,10 @@ void lucid_heart_rest(lucid_heart *h, bool rest) {
     h->resting = rest;
     for (int i = 0; i < h->n_peers; i++) h->peers[i].heard = now();
     pthread_mutex_unlock(&h->comm->lock);
+}
+
+void lucid_heart_set_deadline(lucid_heart *h, double seconds) {
+    h->deadline = seconds;
 }
 
 double lucid_heart_silence(const lucid_heart *h, int rank) {

@@ -21,6 +21,11 @@ typedef struct lucid_heart lucid_heart;
  * timeout, so that a rank that is gone is reported as such before anybody's wait for it ends. */
 double lucid_heart_deadline(double timeout);
 
+/* Another deadline than the timeout's, from now on: tests must not wait for long, and give a busy machine time to
+ * start.
+ */
+void lucid_heart_set_deadline(lucid_heart *heart, double seconds);
+
 /* Errors: MEMORY. A rank without a peer has a heart too: it serves lucid_comm_dump. */
 lucid_status lucid_heart_start(lucid_heart **heart, lucid_comm *comm);
 

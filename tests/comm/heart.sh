@@ -40,12 +40,12 @@ comes_through() { # RANKS SCENARIO
 for n in 2 5; do
     job $n stopped
     ends_with "\[rank [0-9]/$n .*\] rank $((n - 1)) on $(hostname) is stopped or unreachable: not heard of for .* s, while this rank was computing" \
-        "stopped, $n ranks" 12000
+        "stopped, $n ranks" 20000
 done
 job 4 failing
-ends_with '\[rank 1/4 .*\] no space left for rank 1$' failing 4000
+ends_with '\[rank 1/4 .*\] no space left for rank 1$' failing 15000
 job 4 alone
-ends_with '\[rank 3/4 .*\] out of memory$' alone 4000
+ends_with '\[rank 3/4 .*\] out of memory$' alone 15000
 comes_through 3 slow
 comes_through 2 suspended
 comes_through 2 lent

@@ -1,5 +1,5 @@
 /* test_heart SCENARIO: what the heart does about a rank in trouble. Each scenario is one job; heart.sh runs them and
- * looks at what the job prints and how it ends. The deadline of silence is 0.8 s (a timeout of 1 s), unless said. */
+ * looks at what the job prints and how it ends. The deadline of silence is 0.8 s. */
 #include "comm/heart.h"
 #include "tests/comm/drive.h"
 
@@ -10,8 +10,10 @@
 
 /* A kernel that lasts: nothing here calls the transport. */
 static void compute(double seconds) {
-    const clock_t end = clock() + (clock_t)(seconds * CLOCKS_PER_SEC);
-    while (clock() < end) continue;
+    struct timespec begin, now;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    do clock_gettime(CLOCK_MONOTONIC, &now);
+    while ((double)(now.tv_sec - begin.tv_sec) + 1e-9 * (double)(now.tv_nsec - begin.tv_nsec) < seconds);
 }
 
 static void describe(void *context, FILE *stream, bool brief) {
@@ -32,7 +34,6 @@ static void stopped(lucid_comm *comm) {
 
 /* Slower than the deadline, but alive: no fault, and the collective waits. */
 static void slow(lucid_comm *comm) {
-    comm->options.timeout = 30;
     if (comm->rank == comm->world_size - 1) compute(3);
     REQUIRE(lucid_comm_barrier(comm));
     printf("came through\n");
@@ -40,7 +41,6 @@ static void slow(lucid_comm *comm) {
 
 /* All ranks stop for longer than the deadline and go on, as a suspended job does. */
 static void suspended(lucid_comm *comm) {
-    comm->options.timeout = 30;
     const pid_t child = fork();
     if (child == 0) {
         usleep(2000000);
@@ -74,7 +74,6 @@ static void failing_alone(lucid_comm *comm) {
 
 /* While the transport is lent nobody listens: a rank may be silent. */
 static void lent(lucid_comm *comm) {
-    comm->options.timeout = 30;
     REQUIRE(lucid_comm_lend(comm));
     compute(comm->rank == 0 ? 0.1 : 2);
     REQUIRE(lucid_comm_reclaim(comm));
@@ -105,7 +104,9 @@ int main(int argc, char **argv) {
                      {"alone", failing_alone}, {"lent", lent}, {"dumped", dumped}};
     lucid_comm *comm;
     deadlines();
-    REQUIRE(lucid_comm_open(&comm, &(lucid_comm_options){.timeout = 1, .before_end = remove_file}));
+    REQUIRE(lucid_comm_open(&comm, &(lucid_comm_options){.timeout = 60, .before_end = remove_file}));
+    REQUIRE(lucid_comm_barrier(comm));
+    lucid_heart_set_deadline(comm->heart, 0.8); /* only now: a busy machine may take longer to start */
     for (size_t s = 0; argc > 1 && s < sizeof scenarios / sizeof *scenarios; s++)
         if (!strcmp(argv[1], scenarios[s].name)) scenarios[s].run(comm);
     CHECK(lucid_comm_silence(comm, comm->rank) < 0, "a rank listens to itself");
