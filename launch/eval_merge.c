@@ -1,4 +1,5 @@
-/* lucid eval merge: the finished folders below one folder, as an array of batch jobs leaves them, become one. */
+/* lucid eval merge: the finished folders below one folder, as an array of batch jobs leaves them, become one. What that
+ * one holds already stays in it. */
 #include "launch/commands.h"
 #include "launch/eval_folder.h"
 #include "runtime/eval/report.h"
@@ -43,7 +44,7 @@ static lucid_status gather(launch_eval_folder *folder, const char *parent) {
 
 static lucid_status merge(const launch_options *options, const lucid_comm *comm) {
     launch_eval_folder folder;
-    lucid_status status = launch_eval_folder_open(&folder, options->output, json_object(), false);
+    lucid_status status = launch_eval_folder_open(&folder, options->output, json_object(), true);
     if (!status) status = gather(&folder, options->input);
     if (!status) status = launch_eval_folder_write(&folder, options, comm);
     if (!status && !options->quiet) {

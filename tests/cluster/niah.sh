@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# An array of jobs on a Slurm of two nodes and the job that merges what they found: the files of one local run, also when
+# a job is cut off and requeued.
+source "$(dirname "$0")/lib.sh"
+make_model=$4
+skip_unless_possible --slurm
+# shellcheck disable=SC2054
+job=(--model "$work/m" --template short --lengths 400,700 --needles 1,3 --count 30 --max-new 8)
+
+submit() { # OUTPUT: prints the merging job's number
+    LUCID=$lucid cluster head "$source_dir/launch/niah.sbatch" "${job[@]}" --output "$1"
+}
+
+wait_for() { # FILE
+    local tries
+    for ((tries = 0; tries < 300; tries++)); do
+        [[ ! -e $1 ]] || return 0
+        sleep 0.1
+    done
+    complain "no $1 after 30 s: $(cluster head squeue -a; tail -n 5 ./*.log)"
+}
+
+same() { # FOLDER
+    cmp local/samples.jsonl "$1/samples.jsonl" || complain "$1: other answers than a local run's"
+    cmp local/heatmap.svg "$1/heatmap.svg" || complain "$1: another heat map than a local run's"
+}
+
+whole() {
+    local merge
+    merge=$(submit out)
+    [[ $merge =~ ^[0-9]+$ ]] || complain "no job number: '$merge'"
+    wait_for out/samples.jsonl
+    same out
+    grep -hq '^niah_short_noise_k3 *700 *30 *90 ' lucid-niah-*-merge.log || complain "no table: $(cat ./*-merge.log)"
+}
+
+# Again, over what is there: nothing is asked twice, and the last folder misses an answer.
+again() {
+    head -n 40 out/parts/700-k3/samples.jsonl >out/parts/700-k3/answers.x.0.jsonl
+    rm out/parts/700-k3/samples.jsonl out/samples.jsonl
+    submit out >/dev/null
+    wait_for out/samples.jsonl
+    same out
+}
+
+failed() {
+    LUCID=$lucid cluster head "$source_dir/launch/niah.sbatch" --model none --output none >job
+    while [[ -n $(cluster head squeue --noheader) ]]; do sleep 0.2; done
+    grep -hq '^lucid: .*none/config.json' lucid-niah-*-0.log || complain "no line about none/config.json"
+    [[ ! -e none/samples.jsonl ]] || complain "a failed array was merged"
+}
+
+"$make_model" m layers=1 || complain "no model"
+"$lucid" eval niah "${job[@]}" --output local --quiet || complain "the local run failed"
+cluster up 2 --slurm || { complain "up failed"; finish; }
+whole
+again
+failed
+expect_clean_down
+finish
