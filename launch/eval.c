@@ -22,6 +22,7 @@ typedef struct {
     /* This group's */
     launch_progress progress;
     double work, work_done; /* flops of reading all samples; of those that are done */
+    double reading;         /* flops of the context that is being read */
     int64_t n_samples, n_done, n_before;
     int64_t n_answers;
     double score; /* sum */
@@ -52,13 +53,20 @@ static void plan_work(evaluation *e) {
     e->n_done = e->n_before;
 }
 
-static void show_progress(evaluation *e, double flops) {
+/* A launch_watch. */
+static void show_progress(void *context, double share) {
+    evaluation *e = context;
     char text[80];
-    e->n_done++;
-    e->work_done += flops;
     snprintf(text, sizeof text, "%" PRId64 "/%" PRId64 " samples  %.1f %% found", e->n_done, e->n_samples,
              e->n_answers ? 100 * e->score / (double)e->n_answers : 0);
-    launch_progress_show(&e->progress, e->work_done / e->work, text);
+    launch_progress_show(&e->progress, (e->work_done + share * e->reading) / e->work, text);
+}
+
+static void note_done(evaluation *e, const launch_eval_cell *cell) {
+    e->n_done++;
+    e->work_done += cell->flops;
+    e->reading = 0;
+    show_progress(e, 0);
 }
 
 /* --- one sample --- */
@@ -106,6 +114,7 @@ static lucid_status answer_sample(evaluation *e, const launch_eval_cell *cell, c
     for (int q = 0; !status && q < sample->n_questions; q++) {
         char *answer = NULL;
         size_t n_bytes = 0;
+        e->reading = q == 0 ? cell->flops : 0; /* later questions read little, and that share is of what is done */
         status = ask(e, &answer, &n_bytes, sample, q);
         if (!status) status = lucid_eval_records_add(&records, cell->name, sample, q, answer, n_bytes);
         free(answer);
@@ -125,7 +134,7 @@ static lucid_status answer_cell(evaluation *e, const launch_eval_cell *cell) {
         if (!status) status = answer_sample(e, cell, &sample);
         launch_eval_sample_close(&sample, cell);
         LUCID_TRY(status);
-        show_progress(e, cell->flops);
+        note_done(e, cell);
     }
     return LUCID_OK;
 }
@@ -145,6 +154,7 @@ static lucid_status prepare(void *work, launch_session *session, launch_needs *n
     evaluation *e = work;
     LUCID_TRY(launch_eval_set_make(&e->set, e->options, launch_session_vocabulary(session)));
     needs->max_tokens = e->set.max_tokens;
+    launch_session_watch(session, show_progress, e);
     return launch_eval_folder_open(&e->folder, e->options->output, describe_run(e, session), e->options->resume);
 }
 
@@ -172,14 +182,12 @@ static lucid_status check_groups(evaluation *e, const lucid_comm *comm) {
     return LUCID_OK;
 }
 
-/* The session's own line would stand in the way of ours. */
 static lucid_status run_group(evaluation *e, lucid_comm *comm) {
-    launch_options options = *e->options;
-    options.progress = PROGRESS_NEVER;
-    if (e->n_groups == 1) return launch_session_run(&options, comm, &(launch_work){prepare, run}, e);
+    const launch_work steps = {prepare, run};
+    if (e->n_groups == 1) return launch_session_run(e->options, comm, &steps, e);
     lucid_comm *part;
     LUCID_TRY(lucid_comm_split(&part, comm, e->group));
-    const lucid_status status = launch_session_run(&options, part, &(launch_work){prepare, run}, e);
+    const lucid_status status = launch_session_run(e->options, part, &steps, e);
     lucid_comm_close(part);
     return status;
 }

@@ -128,14 +128,31 @@ static void write_heatmap(FILE *stream, const launch_eval_folder *folder) {
     lucid_eval_heatmap(stream, &folder->records);
 }
 
-static lucid_status make_folder(const char *path) {
-    if (mkdir(path, 0777) == 0 || errno == EEXIST) return LUCID_OK;
-    return lucid_fail(LUCID_ERR_IO, "%s: %s", path, strerror(errno));
+static lucid_status make_folder(launch_eval_folder *folder) {
+    folder->made = mkdir(folder->path, 0777) == 0;
+    if (folder->made || errno == EEXIST) return LUCID_OK;
+    return lucid_fail(LUCID_ERR_IO, "%s: %s", folder->path, strerror(errno));
+}
+
+static lucid_status find_file(void *found, const char *path) {
+    (void)path;
+    *(bool *)found = true;
+    return LUCID_OK;
+}
+
+/* Other groups may have answers in the folder already. */
+static void remove_empty(launch_eval_folder *folder) {
+    char path[PATH_MAX];
+    bool found = false;
+    unlink(folder->answers_path);
+    if (!folder->made || each_file(folder->path, find_file, &found) || found) return;
+    if (!join_path(path, folder->path, "run.json")) unlink(path);
+    rmdir(folder->path);
 }
 
 lucid_status launch_eval_folder_begin(launch_eval_folder *folder, const char *job_id, int group) {
     char path[PATH_MAX];
-    LUCID_TRY(make_folder(folder->path));
+    LUCID_TRY(make_folder(folder));
     LUCID_TRY(write_file(path, folder, "run.json", write_run));
     if (asprintf(&folder->answers_path, "%s/answers.%s.%d.jsonl", folder->path, job_id, group) < 0)
         folder->answers_path = NULL;
@@ -146,6 +163,7 @@ lucid_status launch_eval_folder_begin(launch_eval_folder *folder, const char *jo
 }
 
 lucid_status launch_eval_folder_add(launch_eval_folder *folder, const lucid_eval_records *sample) {
+    folder->n_added++;
     lucid_eval_records_write(folder->answers, sample, 0);
     if (fflush(folder->answers) == 0 && !ferror(folder->answers)) return LUCID_OK;
     return lucid_fail(LUCID_ERR_IO, "%s: %s", folder->answers_path, strerror(errno));
@@ -197,13 +215,14 @@ lucid_status launch_eval_folder_gather(launch_eval_folder *folder, const char *p
 lucid_status launch_eval_folder_write(launch_eval_folder *folder, const launch_options *options,
                                       const lucid_comm *comm) {
     char path[PATH_MAX];
-    LUCID_TRY(make_folder(folder->path));
+    LUCID_TRY(make_folder(folder));
     LUCID_TRY(write_file(path, folder, "run.json", write_run));
     return write_all(folder, options, comm);
 }
 
 void launch_eval_folder_close(launch_eval_folder *folder) {
     if (folder->answers) fclose(folder->answers);
+    if (folder->answers && folder->n_added == 0) remove_empty(folder);
     free(folder->answers_path);
     json_decref(folder->run);
     lucid_eval_records_free(&folder->records);

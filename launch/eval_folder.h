@@ -17,6 +17,8 @@ typedef struct {
     lucid_eval_records records; /* sorted: of a run before; after finish, all */
     FILE *answers;
     char *answers_path;
+    bool made;       /* by this run */
+    int64_t n_added; /* samples */
 } launch_eval_folder;
 
 /* Takes run over. Reads what a run before left, and writes nothing. Errors: USAGE where there is such without resume;
@@ -40,6 +42,7 @@ lucid_status launch_eval_folder_gather(launch_eval_folder *folder, const char *p
 lucid_status launch_eval_folder_write(launch_eval_folder *folder, const launch_options *options,
                                       const lucid_comm *comm);
 
-void launch_eval_folder_close(launch_eval_folder *folder); /* fine on zeros */
+/* A run that failed before its first answer leaves nothing. Fine on zeros. */
+void launch_eval_folder_close(launch_eval_folder *folder);
 
 #endif

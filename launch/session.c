@@ -21,6 +21,8 @@ struct launch_session {
     lucid_tokens saved;           /* rank 0 */
     launch_needs needs;
     launch_progress progress;
+    launch_watch watch; /* rank 0; NULL: progress is shown */
+    void *watch_context;
     lucid_safetensors_writer *logits_file;
     float *next; /* (vocab_size) rank 0 */
     bool over;   /* the others have left */
@@ -287,6 +289,19 @@ static lucid_status open_model(launch_session *session) {
     return status;
 }
 
+void launch_session_watch(launch_session *session, launch_watch watch, void *context) {
+    session->watch = watch;
+    session->watch_context = context;
+}
+
+static void on_progress(void *context, double share) {
+    launch_session *session = context;
+    if (session->watch)
+        session->watch(session->watch_context, share);
+    else
+        launch_progress_update(&session->progress, share);
+}
+
 static lucid_status open_context(launch_session *session) {
     const launch_options *o = session->options;
     const lucid_context_options options = {
@@ -300,8 +315,8 @@ static lucid_status open_context(launch_session *session) {
         .memory_budget = (size_t)o->memory_budget,
         .threads = session->threads,
         .timeout = o->timeout,
-        .progress = launch_progress_update,
-        .progress_context = &session->progress,
+        .progress = on_progress,
+        .progress_context = session,
     };
     session->progress = launch_progress_make(o->progress, session->comm->rank, 1);
     return lucid_context_create(&session->context, session->model, session->comm, &options);

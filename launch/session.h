@@ -48,6 +48,11 @@ typedef struct {
 /* Appends ids (n) to the text; targets, within them, may be NULL. */
 lucid_status launch_session_read(launch_session *session, const int32_t *ids, int64_t n, const launch_targets *targets);
 
+/* From prepare: `watch` is called a few times a second with the share of a read that is done, in place of a progress
+ * line. */
+typedef void (*launch_watch)(void *context, double share);
+void launch_session_watch(launch_session *session, launch_watch watch, void *context);
+
 /* logits (vocab_size) of what follows the text. Valid until the next call. */
 lucid_status launch_session_next(const float **logits, launch_session *session);
 

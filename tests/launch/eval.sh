@@ -41,6 +41,13 @@ ranks_and_groups() {
     same whole groups
 }
 
+progress() {
+    timeout -k 5 60 "$lucid" "${niah[@]}" --output shown --progress always >/dev/null 2>stderr.txt
+    grep -Eq '^lucid: +[0-9.]+ %  [0-9]+/24 samples  0.0 % found  [0-9]+ s left$' stderr.txt || complain "progress: $(cat stderr.txt)"
+    grep -q 'Gflop/s' stderr.txt && complain "a second progress line: $(cat stderr.txt)"
+    same whole shown
+}
+
 lengths_fit() {
     succeed "${niah[@]}" --output text --haystack text --haystack-text long.txt --depths 0,50,100 --lengths 2K --needles 1
     expect "depths" "$(grep -o '"depth":[0-9.]*' text/samples.jsonl | sort | uniq -c | awk '{ printf "%s%s ", $1, $2 }')" \
@@ -142,6 +149,9 @@ bad_input() {
     printf ' \n' >blank.txt
     refuse 1 "blank.txt: no words" "${bad[@]}" --haystack text --haystack-text blank.txt
     refuse 1 "none/deep: No such file" eval niah --model m --template short --lengths 400 --output none/deep
+    cp -r m broken
+    put broken/model.safetensors $(($(stat -c %s broken/model.safetensors) - 128)) '\xff\xff\xff\xff'
+    refuse 1 "not finite" eval niah --model broken --template short --lengths 400 --output new
     echo '{"input": "x"}' >bad.jsonl
     refuse 1 "bad.jsonl, line 1: max_length must be" "${bad[@]}" --samples bad.jsonl
     head -n 1 "$harness" | tee -a twice.jsonl >>twice.jsonl
@@ -151,6 +161,7 @@ bad_input() {
 
 setup
 ranks_and_groups
+progress
 lengths_fit
 killed
 grown
