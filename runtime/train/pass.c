@@ -160,6 +160,10 @@ int lucid_pass_sequences(const lucid_pass *p) {
     return p->micro.n_sequences;
 }
 
+bool lucid_pass_adrift(const lucid_pass *p) {
+    return p->adrift;
+}
+
 lucid_pass_times lucid_pass_elapsed(const lucid_pass *p) {
     return p->times;
 }

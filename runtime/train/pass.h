@@ -50,12 +50,15 @@ void lucid_pass_destroy(lucid_pass *pass); /* Local; NULL is fine */
 
 int lucid_pass_sequences(const lucid_pass *pass); /* that a micro-batch may hold */
 
-/* Adds losses to sums, and scale times their gradients to the trainee's. Errors: INPUT when a number is not finite. A
- * failure inside of attention leaves ranks waiting: end the job then. Collective. */
+/* Adds losses to sums, and scale times their gradients to the trainee's. Errors, agreed unless
+ * lucid_pass_adrift: INPUT when a number is not finite. Collective. */
 lucid_status lucid_pass_learn(lucid_pass_sums *sums, lucid_pass *pass, const lucid_examples *examples, double scale);
 
 /* Forward alone. */
 lucid_status lucid_pass_score(lucid_pass_sums *sums, lucid_pass *pass, const lucid_examples *examples);
+
+/* After a failure: ranks may be waiting for each other, and nothing can be agreed on any more. Local. */
+bool lucid_pass_adrift(const lucid_pass *pass);
 
 /* Seconds of this rank since the pass was created. */
 typedef struct {

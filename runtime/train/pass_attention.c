@@ -94,9 +94,11 @@ static lucid_status pass_through(lucid_pass *p, const lucid_pass_layer *layer, c
     const double begin = lucid_clock();
     LUCID_TRY(lucid_comm_agree(p->comm, load(&t, in, n_in)));
     const double loaded = lucid_clock();
-    LUCID_TRY(run(layer->attention));
+    const lucid_status status = run(layer->attention);
+    p->adrift = status != LUCID_OK;
+    LUCID_TRY(status);
     const double ran = lucid_clock();
-    LUCID_TRY(store(&t, out, n_out));
+    LUCID_TRY(lucid_comm_agree(p->comm, store(&t, out, n_out)));
     p->times.attention += ran - loaded;
     p->times.pack += lucid_clock() - ran + loaded - begin;
     return LUCID_OK;

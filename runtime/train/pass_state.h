@@ -36,6 +36,7 @@ struct lucid_pass {
     void *memory;                   /* all of the above but layers and leaves */
     const lucid_examples *examples; /* under way */
     lucid_pass_times times;
+    bool adrift;
 };
 
 static inline int lucid_pass_q(const lucid_pass *p) {

@@ -1,0 +1,284 @@
+#include "runtime/train/save.h"
+
+#include "runtime/files/safetensors.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define NAME_FORMAT "step-%09" PRId64
+#define MAX_KEPT    4096 /* checkpoints in a folder */
+
+static lucid_status join(char path[LUCID_CHECKPOINT_MAX_PATH], const char *folder, const char *name) {
+    const int n = snprintf(path, LUCID_CHECKPOINT_MAX_PATH, "%s/%s", folder, name);
+    if (n < LUCID_CHECKPOINT_MAX_PATH) return LUCID_OK;
+    return lucid_fail(LUCID_ERR_IO, "%.60s...: too long a path", folder);
+}
+
+/* --- tensors of a training, as files have them --- */
+
+/* The arrays that a prefix of names stands for. */
+typedef struct {
+    const char *prefix;
+    float *values; /* (n_floats) */
+} tensor_array;
+
+static lucid_status write_arrays(const lucid_trainee *t, const char *path, const char *job, const tensor_array *arrays,
+                                 int n_arrays) {
+    const int n = t->n_slots * n_arrays;
+    char(*names)[96] = malloc((size_t)n * sizeof *names);
+    lucid_safetensors_tensor *tensors = calloc((size_t)n, sizeof *tensors);
+    lucid_safetensors_writer *writer = NULL;
+    lucid_status status = names && tensors ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory for %d names", n);
+    for (int i = 0; !status && i < n; i++) {
+        const lucid_model_slot *slot = &t->slots[i % t->n_slots];
+        snprintf(names[i], sizeof names[i], "%s%s", arrays[i / t->n_slots].prefix, slot->name);
+        tensors[i] = (lucid_safetensors_tensor){.name = names[i], .dtype = "F32", .n_dims = slot->n_dims};
+        memcpy(tensors[i].shape, slot->shape, sizeof slot->shape);
+    }
+    const lucid_safetensors_pair format = {"format", "pt"}; /* which transformers asks for */
+    const lucid_safetensors_spec spec = {
+        .path = path, .job = job, .tensors = tensors, .n_tensors = n, .metadata = &format, .n_metadata = 1};
+    if (!status) status = lucid_safetensors_plan(&writer, &spec);
+    if (!status) status = lucid_safetensors_create(writer, NULL);
+    for (int i = 0; !status && i < n; i++)
+        status = lucid_safetensors_write(writer, names[i], 0, lucid_trainee_elements(t, i % t->n_slots),
+                                         arrays[i / t->n_slots].values + t->first[i % t->n_slots]);
+    if (!status) status = lucid_safetensors_finish(writer);
+    if (!status) status = lucid_safetensors_commit(writer);
+    lucid_safetensors_destroy(writer);
+    free(tensors);
+    free(names);
+    return status;
+}
+
+static lucid_status read_tensor(float *values, const lucid_safetensors *file, const char *prefix,
+                                const lucid_model_slot *slot, int64_t n) {
+    char name[96];
+    snprintf(name, sizeof name, "%s%s", prefix, slot->name);
+    const lucid_safetensors_tensor *tensor = lucid_safetensors_find(file, name);
+    const char *path = lucid_safetensors_path(file);
+    if (!tensor) return lucid_fail(LUCID_ERR_INPUT, "%s: tensor %s is missing", path, name);
+    if (strcmp(tensor->dtype, "F32") || tensor->n_dims != slot->n_dims ||
+        memcmp(tensor->shape, slot->shape, (size_t)slot->n_dims * sizeof *slot->shape))
+        return lucid_fail(LUCID_ERR_INPUT, "%s: tensor %s is not of the model's shape in F32", path, name);
+    return lucid_safetensors_read(file, tensor, 0, n, values);
+}
+
+static lucid_status read_arrays(const lucid_trainee *t, const char *path, const tensor_array *arrays, int n_arrays) {
+    lucid_safetensors *file;
+    lucid_status status = lucid_safetensors_open(&file, path);
+    if (status) return status;
+    for (int i = 0; !status && i < t->n_slots * n_arrays; i++) {
+        const int slot = i % t->n_slots;
+        const tensor_array *a = &arrays[i / t->n_slots];
+        status =
+            read_tensor(a->values + t->first[slot], file, a->prefix, &t->slots[slot], lucid_trainee_elements(t, slot));
+    }
+    lucid_safetensors_close(file);
+    return status;
+}
+
+/* --- small files --- */
+
+static lucid_status write_text(const char *folder, const char *name, const char *text) {
+    char path[LUCID_CHECKPOINT_MAX_PATH];
+    LUCID_TRY(join(path, folder, name));
+    FILE *file = fopen(path, "w");
+    bool written = file && fputs(text, file) >= 0 && fflush(file) == 0 && fsync(fileno(file)) == 0;
+    if (file && fclose(file)) written = false;
+    return written ? LUCID_OK : lucid_fail(LUCID_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+}
+
+static lucid_status write_state(const lucid_training *t, const char *folder) {
+    char recipe[LUCID_RECIPE_MAX];
+    lucid_training_recipe(recipe, t);
+    json_t *state =
+        json_pack("{s:i, s:I, s:s}", "format", 1, "steps", (json_int_t)lucid_training_steps(t), "recipe", recipe);
+    char *text = state ? json_dumps(state, JSON_INDENT(2)) : NULL;
+    const lucid_status status =
+        text ? write_text(folder, "state.json", text) : lucid_fail(LUCID_ERR_MEMORY, "no memory for a state");
+    free(text);
+    json_decref(state);
+    return status;
+}
+
+static lucid_status read_state(lucid_training *t, const char *folder) {
+    char path[LUCID_CHECKPOINT_MAX_PATH], recipe[LUCID_RECIPE_MAX];
+    json_error_t error;
+    json_int_t steps = -1;
+    int format = 0;
+    const char *found = "";
+    LUCID_TRY(join(path, folder, "state.json"));
+    lucid_training_recipe(recipe, t);
+    json_t *state = json_load_file(path, 0, &error);
+    lucid_status status = LUCID_OK;
+    if (!state)
+        status = lucid_fail(LUCID_ERR_INPUT, "%s: %s", path, error.text);
+    else if (json_unpack(state, "{s:i, s:I, s:s}", "format", &format, "steps", &steps, "recipe", &found) ||
+             format != 1 || steps < 0)
+        status = lucid_fail(LUCID_ERR_INPUT, "%s: is no state of format 1", path);
+    else if (strcmp(found, recipe))
+        status = lucid_fail(LUCID_ERR_INPUT, "%s: another recipe: \"%s\", and this one is \"%s\"", path, found, recipe);
+    else
+        lucid_training_set_steps(t, steps);
+    json_decref(state);
+    return status;
+}
+
+/* --- folders --- */
+
+static void remove_folder(const char *path) {
+    static const char *const names[] = {"config.json", "model.safetensors", "moments.safetensors", "state.json"};
+    char file[LUCID_CHECKPOINT_MAX_PATH];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!join(file, path, names[i])) unlink(file);
+    rmdir(path);
+}
+
+static int descending(const void *a, const void *b) {
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+/* Steps of the folder's checkpoints, the newest first. */
+static lucid_status list_steps(int64_t *steps, int *n, const char *folder) {
+    DIR *directory = opendir(folder);
+    *n = 0;
+    if (!directory && errno == ENOENT) return LUCID_OK;
+    if (!directory) return lucid_fail(LUCID_ERR_IO, "%s: cannot list: %s", folder, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(directory)) && *n < MAX_KEPT;) {
+        char name[32];
+        int64_t step;
+        if (sscanf(entry->d_name, "step-%" SCNd64, &step) != 1) continue;
+        snprintf(name, sizeof name, NAME_FORMAT, step);
+        if (!strcmp(name, entry->d_name)) steps[(*n)++] = step;
+    }
+    closedir(directory);
+    qsort(steps, (size_t)*n, sizeof *steps, descending);
+    return LUCID_OK;
+}
+
+lucid_status lucid_checkpoint_find(char path[LUCID_CHECKPOINT_MAX_PATH], const char *folder) {
+    int64_t steps[MAX_KEPT];
+    char name[32];
+    int n;
+    path[0] = '\0';
+    LUCID_TRY(list_steps(steps, &n, folder));
+    if (n == 0) return LUCID_OK;
+    snprintf(name, sizeof name, NAME_FORMAT, steps[0]);
+    return join(path, folder, name);
+}
+
+static lucid_status remove_old(const char *folder, int keep) {
+    int64_t steps[MAX_KEPT];
+    int n;
+    LUCID_TRY(list_steps(steps, &n, folder));
+    for (int i = keep; keep > 0 && i < n; i++) {
+        char path[LUCID_CHECKPOINT_MAX_PATH], name[32];
+        snprintf(name, sizeof name, NAME_FORMAT, steps[i]);
+        LUCID_TRY(join(path, folder, name));
+        remove_folder(path);
+    }
+    return LUCID_OK;
+}
+
+/* --- saving --- */
+
+static lucid_status fill_folder(lucid_training *t, const char *path, const char *config, const char *job) {
+    const lucid_trainee *trainee = lucid_training_trainee(t);
+    const lucid_moments *m = lucid_training_moments(t);
+    const tensor_array weights = {"", trainee->parameters};
+    const tensor_array moments[] = {{"first.", m->first}, {"second.", m->second}};
+    char file[LUCID_CHECKPOINT_MAX_PATH];
+    LUCID_TRY(write_text(path, "config.json", config));
+    LUCID_TRY(join(file, path, "model.safetensors"));
+    LUCID_TRY(write_arrays(trainee, file, job, &weights, 1));
+    LUCID_TRY(join(file, path, "moments.safetensors"));
+    LUCID_TRY(write_arrays(trainee, file, job, moments, 2));
+    return write_state(t, path);
+}
+
+static lucid_status make_folder(const char *path) {
+    if (mkdir(path, 0777) == 0 || errno == EEXIST) return LUCID_OK;
+    return lucid_fail(LUCID_ERR_IO, "%s: cannot make the folder: %s", path, strerror(errno));
+}
+
+static lucid_status save(lucid_training *t, const char *folder, const char *config, const char *job) {
+    char name[128], path[LUCID_CHECKPOINT_MAX_PATH], temporary[LUCID_CHECKPOINT_MAX_PATH];
+    snprintf(name, sizeof name, NAME_FORMAT, lucid_training_steps(t));
+    LUCID_TRY(join(path, folder, name));
+    if (access(path, F_OK) == 0) return LUCID_OK;
+    snprintf(name, sizeof name, ".step.tmp.%s", job);
+    LUCID_TRY(join(temporary, folder, name));
+    LUCID_TRY(make_folder(folder));
+    LUCID_TRY(make_folder(temporary));
+    lucid_status status = fill_folder(t, temporary, config, job);
+    if (!status && rename(temporary, path))
+        status = lucid_fail(LUCID_ERR_IO, "%s: cannot rename: %s", path, strerror(errno));
+    if (status) remove_folder(temporary);
+    return status;
+}
+
+lucid_status lucid_checkpoint_save(lucid_training *t, lucid_comm *comm, const char *folder, const char *config,
+                                   const char *job, int keep) {
+    lucid_status status = LUCID_OK;
+    if (comm->rank == 0) status = save(t, folder, config, job);
+    if (comm->rank == 0 && !status) status = remove_old(folder, keep);
+    return lucid_comm_agree(comm, status);
+}
+
+/* --- loading --- */
+
+static lucid_status read_weights(lucid_training *t, const char *path) {
+    const lucid_trainee *trainee = lucid_training_trainee(t);
+    const tensor_array weights = {"", trainee->parameters};
+    char file[LUCID_CHECKPOINT_MAX_PATH];
+    LUCID_TRY(join(file, path, "model.safetensors"));
+    return read_arrays(trainee, file, &weights, 1);
+}
+
+static lucid_status read_moments(lucid_training *t, const char *path, bool needed) {
+    const lucid_moments *m = lucid_training_moments(t);
+    const tensor_array moments[] = {{"first.", m->first}, {"second.", m->second}};
+    char file[LUCID_CHECKPOINT_MAX_PATH];
+    LUCID_TRY(join(file, path, "moments.safetensors"));
+    if (!needed && access(file, F_OK)) return LUCID_OK;
+    return read_arrays(lucid_training_trainee(t), file, moments, 2);
+}
+
+/* Rank 0's arrays and number of steps, to all. */
+static lucid_status share(lucid_training *t, lucid_comm *comm) {
+    const size_t bytes = (size_t)lucid_training_trainee(t)->n_floats * sizeof(float);
+    int64_t steps = lucid_training_steps(t);
+    LUCID_TRY(lucid_comm_broadcast(comm, lucid_training_trainee(t)->parameters, bytes, 0));
+    LUCID_TRY(lucid_comm_broadcast(comm, lucid_training_moments(t)->first, bytes, 0));
+    LUCID_TRY(lucid_comm_broadcast(comm, lucid_training_moments(t)->second, bytes, 0));
+    LUCID_TRY(lucid_comm_broadcast(comm, &steps, sizeof steps, 0));
+    lucid_training_set_steps(t, steps);
+    return LUCID_OK;
+}
+
+lucid_status lucid_checkpoint_load(lucid_training *t, lucid_comm *comm, const char *path) {
+    lucid_status status = LUCID_OK;
+    if (comm->rank == 0) status = read_state(t, path);
+    if (comm->rank == 0 && !status) status = read_weights(t, path);
+    if (comm->rank == 0 && !status) status = read_moments(t, path, true);
+    LUCID_TRY(lucid_comm_agree(comm, status));
+    return share(t, comm);
+}
+
+lucid_status lucid_checkpoint_start(lucid_training *t, lucid_comm *comm, const char *path) {
+    lucid_status status = LUCID_OK;
+    if (comm->rank == 0) status = read_weights(t, path);
+    if (comm->rank == 0 && !status) status = read_moments(t, path, false);
+    LUCID_TRY(lucid_comm_agree(comm, status));
+    return share(t, comm);
+}

@@ -1,0 +1,33 @@
+/* Checkpoints of a training: folders that are models in themselves.
+ *
+ *   OUT/step-000001500/config.json          as it was given
+ *                      model.safetensors    weights in fp32, by the names that transformers gives them
+ *                      moments.safetensors  first.NAME and second.NAME, AdamW's
+ *                      state.json           steps done, the recipe
+ *
+ * A checkpoint is written beside its place, flushed and renamed, so that there is a whole one or none. Rank 0 reads and
+ * writes; the others get their parameters from it. A training that goes on from one has the bits of one that was never
+ * stopped, whatever the numbers of ranks. */
+#ifndef LUCID_RUNTIME_TRAIN_SAVE_H
+#define LUCID_RUNTIME_TRAIN_SAVE_H
+
+#include "runtime/train/training.h"
+
+#define LUCID_CHECKPOINT_MAX_PATH 4096
+
+/* The newest checkpoint in a folder; empty text when there is none, or no such folder. Errors: IO. Local. */
+lucid_status lucid_checkpoint_find(char path[LUCID_CHECKPOINT_MAX_PATH], const char *folder);
+
+/* Writes one, and removes all but the newest `keep` (0: keeps all). One of the same step is left as it is. job ends the
+ * temporary name. Errors, agreed: IO, MEMORY. Collective. */
+lucid_status lucid_checkpoint_save(lucid_training *training, lucid_comm *comm, const char *folder, const char *config,
+                                   const char *job, int keep);
+
+/* Goes on from a checkpoint. Errors, agreed: INPUT when it is damaged, or of another recipe; IO; MEMORY. Collective. */
+lucid_status lucid_checkpoint_load(lucid_training *training, lucid_comm *comm, const char *path);
+
+/* Begins with the weights of a model folder with model.safetensors, and the moments beside it where there are any, at
+ * step 0 of another recipe. The same errors. Collective. */
+lucid_status lucid_checkpoint_start(lucid_training *training, lucid_comm *comm, const char *path);
+
+#endif
