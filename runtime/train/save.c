@@ -136,7 +136,8 @@ static lucid_status read_state(lucid_training *t, const char *folder) {
 /* --- folders --- */
 
 static void remove_folder(const char *path) {
-    static const char *const names[] = {"config.json", "model.safetensors", "moments.safetensors", "state.json"};
+    static const char *const names[] = {"config.json", "tokenizer.json", "model.safetensors", "moments.safetensors",
+                                        "state.json"};
     char file[LUCID_CHECKPOINT_MAX_PATH];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!join(file, path, names[i])) unlink(file);
@@ -192,13 +193,15 @@ static lucid_status remove_old(const char *folder, int keep) {
 
 /* --- saving --- */
 
-static lucid_status fill_folder(lucid_training *t, const char *path, const char *config, const char *job) {
+static lucid_status fill_folder(lucid_training *t, const char *path, const lucid_checkpoint_texts *texts,
+                                const char *job) {
     const lucid_trainee *trainee = lucid_training_trainee(t);
     const lucid_moments *m = lucid_training_moments(t);
     const tensor_array weights = {"", trainee->parameters};
     const tensor_array moments[] = {{"first.", m->first}, {"second.", m->second}};
     char file[LUCID_CHECKPOINT_MAX_PATH];
-    LUCID_TRY(write_text(path, "config.json", config));
+    LUCID_TRY(write_text(path, "config.json", texts->config));
+    if (texts->tokenizer) LUCID_TRY(write_text(path, "tokenizer.json", texts->tokenizer));
     LUCID_TRY(join(file, path, "model.safetensors"));
     LUCID_TRY(write_arrays(trainee, file, job, &weights, 1));
     LUCID_TRY(join(file, path, "moments.safetensors"));
@@ -211,7 +214,7 @@ static lucid_status make_folder(const char *path) {
     return lucid_fail(LUCID_ERR_IO, "%s: cannot make the folder: %s", path, strerror(errno));
 }
 
-static lucid_status save(lucid_training *t, const char *folder, const char *config, const char *job) {
+static lucid_status save(lucid_training *t, const char *folder, const lucid_checkpoint_texts *texts, const char *job) {
     char name[128], path[LUCID_CHECKPOINT_MAX_PATH], temporary[LUCID_CHECKPOINT_MAX_PATH];
     snprintf(name, sizeof name, NAME_FORMAT, lucid_training_steps(t));
     LUCID_TRY(join(path, folder, name));
@@ -220,17 +223,17 @@ static lucid_status save(lucid_training *t, const char *folder, const char *conf
     LUCID_TRY(join(temporary, folder, name));
     LUCID_TRY(make_folder(folder));
     LUCID_TRY(make_folder(temporary));
-    lucid_status status = fill_folder(t, temporary, config, job);
+    lucid_status status = fill_folder(t, temporary, texts, job);
     if (!status && rename(temporary, path))
         status = lucid_fail(LUCID_ERR_IO, "%s: cannot rename: %s", path, strerror(errno));
     if (status) remove_folder(temporary);
     return status;
 }
 
-lucid_status lucid_checkpoint_save(lucid_training *t, lucid_comm *comm, const char *folder, const char *config,
-                                   const char *job, int keep) {
+lucid_status lucid_checkpoint_save(lucid_training *t, lucid_comm *comm, const char *folder,
+                                   const lucid_checkpoint_texts *texts, const char *job, int keep) {
     lucid_status status = LUCID_OK;
-    if (comm->rank == 0) status = save(t, folder, config, job);
+    if (comm->rank == 0) status = save(t, folder, texts, job);
     if (comm->rank == 0 && !status) status = remove_old(folder, keep);
     return lucid_comm_agree(comm, status);
 }

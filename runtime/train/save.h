@@ -1,6 +1,6 @@
 /* Checkpoints of a training: folders that are models in themselves.
  *
- *   OUT/step-000001500/config.json          as it was given
+ *   OUT/step-000001500/config.json          as it was given, and tokenizer.json
  *                      model.safetensors    weights in fp32, by the names that transformers gives them
  *                      moments.safetensors  first.NAME and second.NAME, AdamW's
  *                      state.json           steps done, the recipe
@@ -18,10 +18,15 @@
 /* The newest checkpoint in a folder; empty text when there is none, or no such folder. Errors: IO. Local. */
 lucid_status lucid_checkpoint_find(char path[LUCID_CHECKPOINT_MAX_PATH], const char *folder);
 
+/* Texts that go into a checkpoint as they are. */
+typedef struct {
+    const char *config, *tokenizer; /* tokenizer NULL: none */
+} lucid_checkpoint_texts;
+
 /* Writes one, and removes all but the newest `keep` (0: keeps all). One of the same step is left as it is. job ends the
  * temporary name. Errors, agreed: IO, MEMORY. Collective. */
-lucid_status lucid_checkpoint_save(lucid_training *training, lucid_comm *comm, const char *folder, const char *config,
-                                   const char *job, int keep);
+lucid_status lucid_checkpoint_save(lucid_training *training, lucid_comm *comm, const char *folder,
+                                   const lucid_checkpoint_texts *texts, const char *job, int keep);
 
 /* Goes on from a checkpoint. Errors, agreed: INPUT when it is damaged, or of another recipe; IO; MEMORY. Collective. */
 lucid_status lucid_checkpoint_load(lucid_training *training, lucid_comm *comm, const char *path);

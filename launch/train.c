@@ -1,0 +1,325 @@
+/* lucid train: a model learns a task, on a grid of ranks. Rank 0 reads the options, the configuration and the text; all
+ * ranks get them from it. */
+#include "launch/commands.h"
+#include "launch/file.h"
+#include "launch/job.h"
+#include "launch/peak.h"
+#include "launch/report.h"
+#include "launch/vocabulary.h"
+#include "runtime/isa.h"
+#include "runtime/train/save.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct {
+    const launch_options *options;
+    lucid_comm *comm;
+    lucid_training_options run; /* the same on all ranks but for its pointers */
+    lucid_tokens text;          /* all ranks */
+    char *config, *tokenizer;   /* texts; rank 0 */
+    lucid_training *training;
+    launch_progress progress;
+    FILE *log;                /* rank 0; NULL: none */
+    double seconds;           /* of steps */
+    int64_t n_steps;          /* of this run */
+    lucid_step_result window; /* sums since the last line */
+    double window_seconds;
+    int64_t window_steps;
+} train;
+
+/* --- rank 0: what the options ask for --- */
+
+static lucid_status read_file(char **text, const train *t, const char *name, bool needed) {
+    char path[LUCID_CHECKPOINT_MAX_PATH];
+    size_t n_bytes;
+    if (snprintf(path, sizeof path, "%s/%s", t->options->model, name) >= (int)sizeof path)
+        return lucid_fail(LUCID_ERR_IO, "%s: name too long", t->options->model);
+    if (!needed && access(path, F_OK)) return LUCID_OK;
+    return launch_text_read(text, &n_bytes, path);
+}
+
+/* All texts end to end, as the model's tokens. */
+static lucid_status read_text(train *t) {
+    const lucid_model_config *config = &t->run.model.config;
+    launch_vocabulary vocabulary;
+    lucid_status status = launch_vocabulary_open(&vocabulary, t->options, config);
+    for (int i = 0; !status && i < t->options->training_texts.n; i++) {
+        const char *path = t->options->training_texts.items[i];
+        char *text = NULL;
+        size_t n_bytes;
+        status = launch_text_read(&text, &n_bytes, path);
+        if (!status) status = launch_vocabulary_encode(&t->text, &vocabulary, text, n_bytes, false, path);
+        free(text);
+    }
+    launch_vocabulary_close(&vocabulary);
+    return status;
+}
+
+static lucid_task_options task_of(const train *t) {
+    const launch_options *o = t->options;
+    const bool facts = o->task == LUCID_TASK_OVERWRITE || o->task == LUCID_TASK_RECALL;
+    const bool text = o->task == LUCID_TASK_TEXT || o->task == LUCID_TASK_NIAH;
+    lucid_task_options task = {.kind = (lucid_task_kind)o->task, .seed = (uint64_t)o->seed};
+    if (o->task == LUCID_TASK_TWO_PHASE) task.phase = (int)o->phase;
+    if (text) {
+        task.length = o->length;
+        task.n_ids = t->text.n;
+        task.vocab_size = t->run.model.config.vocab_size;
+    }
+    if (facts) {
+        task.n_facts = (int)o->facts;
+        task.n_slots = (int)o->fact_slots;
+        task.n_queries = (int)o->queries;
+        task.n_keys = (int)o->fact_keys;
+        task.n_values = (int)o->fact_values;
+        task.n_positions = (int)o->learned_positions;
+    }
+    return task;
+}
+
+/* rank 0. */
+static lucid_status read_input(train *t) {
+    const launch_options *o = t->options;
+    LUCID_TRY(lucid_model_config_read(&t->run.model.config, o->model));
+    LUCID_TRY(read_file(&t->config, t, "config.json", true));
+    LUCID_TRY(read_file(&t->tokenizer, t, "tokenizer.json", false));
+    if (o->training_texts.n) LUCID_TRY(read_text(t));
+    t->run.model.bare = o->bare;
+    t->run.task = task_of(t);
+    t->run.seed = (uint64_t)o->seed;
+    t->run.deviation = o->deviation;
+    t->run.n_sequences = (int)o->sequences;
+    t->run.tile = o->tile;
+    t->run.adamw = (lucid_adamw){.beta1 = o->beta1, .beta2 = o->beta2, .decay = o->decay};
+    t->run.course = (lucid_rate_course){.rate = o->rate,
+                                        .last = o->last_rate,
+                                        .n_warmup = o->warmup < o->steps ? o->warmup : o->steps,
+                                        .n_steps = o->steps};
+    t->run.clip = o->clip;
+    t->run.data_parallel = (int)o->data_parallel;
+    t->run.micro_batch = (int)o->micro_batch;
+    return LUCID_OK;
+}
+
+/* Where checkpoints are already, a run must say that it goes on with them. */
+static lucid_status check_output(char newest[LUCID_CHECKPOINT_MAX_PATH], const launch_options *o) {
+    newest[0] = '\0';
+    if (!o->output) return LUCID_OK;
+    LUCID_TRY(lucid_checkpoint_find(newest, o->output));
+    if (*newest && !o->resume)
+        return lucid_fail(LUCID_ERR_USAGE, "%s: holds checkpoints already: go on with --resume, or use another folder",
+                          o->output);
+    return LUCID_OK;
+}
+
+/* --- all ranks --- */
+
+/* Collective. */
+static lucid_status share_input(train *t) {
+    LUCID_TRY(lucid_comm_broadcast(t->comm, &t->run, sizeof t->run, 0));
+    const int64_t n = t->run.task.n_ids;
+    lucid_status status = LUCID_OK;
+    if (t->comm->rank && n) status = lucid_tokens_reserve(&t->text, n);
+    LUCID_TRY(lucid_comm_agree(t->comm, status));
+    if (n) LUCID_TRY(lucid_comm_broadcast(t->comm, t->text.ids, (size_t)n * sizeof *t->text.ids, 0));
+    t->text.n = n;
+    t->run.task.ids = t->text.ids;
+    t->run.isa = t->options->isa;
+    t->run.timeout = t->options->timeout;
+    return launch_job_threads(&t->run.threads, t->options, t->comm);
+}
+
+/* Weights: those of a checkpoint, of another model, or the seed's. Collective. */
+static lucid_status begin(train *t, const char *newest) {
+    enum { RESUME = 1, START };
+    int how = *newest ? RESUME : t->options->from ? START : 0;
+    LUCID_TRY(lucid_comm_broadcast(t->comm, &how, sizeof how, 0));
+    if (how == RESUME) return lucid_checkpoint_load(t->training, t->comm, newest);
+    return how == START ? lucid_checkpoint_start(t->training, t->comm, t->options->from) : LUCID_OK;
+}
+
+static lucid_status open_log(train *t) {
+    if (t->comm->rank || !t->options->log) return LUCID_OK;
+    t->log = fopen(t->options->log, t->options->resume ? "a" : "w");
+    return t->log ? LUCID_OK : lucid_fail(LUCID_ERR_IO, "%s: cannot write: %m", t->options->log);
+}
+
+/* --- what is said --- */
+
+static lucid_status write_log(const train *t, json_t *line) {
+    char *text = line && t->log ? json_dumps(line, JSON_REAL_PRECISION(9)) : NULL;
+    const bool failed = t->log && (!text || fprintf(t->log, "%s\n", text) < 0 || fflush(t->log));
+    free(text);
+    json_decref(line);
+    return failed ? lucid_fail(LUCID_ERR_IO, "%s: cannot write: %m", t->options->log) : LUCID_OK;
+}
+
+/* One line of the steps since the last. rank 0. */
+static lucid_status say_steps(train *t) {
+    const int64_t step = lucid_training_steps(t->training);
+    const lucid_step_result *w = &t->window;
+    const double n = (double)t->window_steps, loss = w->loss / n, accuracy = w->accuracy / n, norm = w->norm / n;
+    const double speed = n * (double)lucid_training_tokens(t->training) / t->window_seconds;
+    launch_progress_end(&t->progress);
+    if (!t->options->quiet)
+        printf("step %7" PRId64 " of %" PRId64 "  loss %8.5f  right %6.2f %%  rate %.2e  norm %8.4f  %8.0f tokens/s\n",
+               step, t->run.course.n_steps, loss, 100 * accuracy, w->rate, norm, speed);
+    fflush(stdout);
+    t->window = (lucid_step_result){0};
+    t->window_seconds = 0;
+    t->window_steps = 0;
+    return write_log(t, json_pack("{s:I, s:o, s:o, s:o, s:o, s:o}", "step", (json_int_t)step, "loss",
+                                  launch_json_number(loss), "accuracy", launch_json_number(accuracy), "rate",
+                                  launch_json_number(w->rate), "norm", launch_json_number(norm), "tokens_per_second",
+                                  launch_json_number(speed)));
+}
+
+/* Collective. */
+static lucid_status validate(train *t, const lucid_task_options *task, int n_facts) {
+    lucid_step_result found;
+    const int n = (int)t->options->validate;
+    int64_t wanted = n;
+    LUCID_TRY(lucid_comm_broadcast(t->comm, &wanted, sizeof wanted, 0));
+    if (!wanted) return LUCID_OK;
+    LUCID_TRY(lucid_training_validate(&found, t->training, task, (int)wanted));
+    if (t->comm->rank) return LUCID_OK;
+    launch_progress_end(&t->progress);
+    if (!t->options->quiet && n_facts)
+        printf("validation, %d facts: loss %8.5f  right %6.2f %%\n", n_facts, found.loss, 100 * found.accuracy);
+    else if (!t->options->quiet)
+        printf("validation: loss %8.5f  right %6.2f %%\n", found.loss, 100 * found.accuracy);
+    fflush(stdout);
+    return write_log(t, json_pack("{s:I, s:i, s:o, s:o}", "step", (json_int_t)lucid_training_steps(t->training),
+                                  "facts", n_facts, "validation_loss", launch_json_number(found.loss),
+                                  "validation_accuracy", launch_json_number(found.accuracy)));
+}
+
+/* The other numbers of facts that the end is measured with. Collective. */
+static lucid_status validate_more(train *t) {
+    int64_t numbers[LAUNCH_MAX_TEXTS];
+    int n = 0;
+    lucid_status status = LUCID_OK;
+    if (t->comm->rank == 0 && t->options->validate_facts)
+        status = launch_parse_integers(numbers, &n, LAUNCH_MAX_TEXTS, "--validate-facts", t->options->validate_facts, 1,
+                                       1 << 20);
+    LUCID_TRY(lucid_comm_agree(t->comm, status));
+    LUCID_TRY(lucid_comm_broadcast(t->comm, &n, sizeof n, 0));
+    LUCID_TRY(lucid_comm_broadcast(t->comm, numbers, sizeof numbers, 0));
+    for (int i = 0; i < n; i++) {
+        lucid_task_options task = t->run.task;
+        task.n_facts = (int)numbers[i];
+        LUCID_TRY(validate(t, &task, task.n_facts));
+    }
+    return LUCID_OK;
+}
+
+/* The peak is measured on all ranks at once, as they trained. Collective. */
+static lucid_status say_summary(const train *t) {
+    const lucid_pass_times spent = lucid_training_elapsed(t->training);
+    const lucid_kernels *kernels = lucid_kernels_find(t->options->isa ? t->options->isa : "auto");
+    double peak = launch_peak_measure(kernels, t->run.threads);
+    LUCID_TRY(lucid_comm_allreduce(t->comm, &peak, 1, LUCID_SUM));
+    if (t->comm->rank || t->options->quiet || !t->n_steps) return LUCID_OK;
+    const double flops = lucid_training_flops(t->training) * (double)t->n_steps / t->seconds;
+    const double tokens = (double)lucid_training_tokens(t->training) * (double)t->n_steps;
+    printf("%" PRId64 " parameters, %" PRId64 " steps in %.1f s: %.0f tokens/s, %.1f Gflop/s, %.1f %% of the FMA peak "
+           "of %.1f Gflop/s\n",
+           lucid_training_trainee((lucid_training *)t->training)->model.n_parameters, t->n_steps, t->seconds,
+           tokens / t->seconds, 1e-9 * flops, 100 * flops / peak, 1e-9 * peak);
+    printf("time of rank 0: attention %.1f %%, its loading and storing %.1f %%, losses %.1f %%, outside the pass %.1f "
+           "%%\n",
+           100 * spent.attention / t->seconds, 100 * spent.pack / t->seconds, 100 * spent.losses / t->seconds,
+           100 * (1 - spent.total / t->seconds));
+    return LUCID_OK;
+}
+
+/* --- steps --- */
+
+/* Collective. */
+static lucid_status save(train *t) {
+    int wanted = t->options->output != NULL;
+    LUCID_TRY(lucid_comm_broadcast(t->comm, &wanted, sizeof wanted, 0));
+    if (!wanted) return LUCID_OK;
+    const lucid_checkpoint_texts texts = {t->config, t->tokenizer};
+    return lucid_checkpoint_save(t->training, t->comm, t->options->output, &texts, t->options->job_id,
+                                 (int)t->options->keep);
+}
+
+/* A failure that the ranks could not agree on has left some of them waiting. */
+static lucid_status settle(const train *t, lucid_status status) {
+    if (!status || !lucid_training_adrift(t->training)) return status;
+    lucid_comm_abort(t->comm); /* comes back where there is no other rank to end */
+    exit(1);
+}
+
+static lucid_status step(train *t) {
+    lucid_step_result found;
+    const double begin_time = launch_clock();
+    LUCID_TRY(settle(t, lucid_training_step(&found, t->training)));
+    const double seconds = launch_clock() - begin_time;
+    t->seconds += seconds;
+    t->n_steps++;
+    t->window.loss += found.loss;
+    t->window.accuracy += found.accuracy;
+    t->window.norm += found.norm;
+    t->window.rate = found.rate;
+    t->window_seconds += seconds;
+    t->window_steps++;
+    return LUCID_OK;
+}
+
+/* Rank 0's intervals; all ranks get them, so that all do the same. */
+typedef struct {
+    int64_t line, save;
+} intervals;
+
+static lucid_status run_steps(train *t) {
+    intervals every = {t->options->log_every, t->options->save_every};
+    LUCID_TRY(lucid_comm_broadcast(t->comm, &every, sizeof every, 0));
+    const int64_t n = t->run.course.n_steps, before = lucid_training_steps(t->training);
+    t->progress = launch_progress_make(t->options->progress, t->comm->rank,
+                                       lucid_training_flops(t->training) * (double)(n - before));
+    launch_progress_begin(&t->progress);
+    for (int64_t done = before + 1; done <= n; done++) {
+        LUCID_TRY(step(t));
+        launch_progress_update(&t->progress, (double)(done - before) / (double)(n - before));
+        lucid_status status = LUCID_OK;
+        if (t->comm->rank == 0 && (done % every.line == 0 || done == n)) status = say_steps(t);
+        if (done % every.line == 0 || done == n) LUCID_TRY(lucid_comm_agree(t->comm, status));
+        if (every.save && done % every.save == 0 && done < n) LUCID_TRY(save(t));
+        if (every.save && done % every.save == 0 && done < n) LUCID_TRY(validate(t, NULL, 0));
+    }
+    launch_progress_end(&t->progress);
+    return LUCID_OK;
+}
+
+static lucid_status run(train *t) {
+    char newest[LUCID_CHECKPOINT_MAX_PATH] = "";
+    lucid_status status = LUCID_OK;
+    if (t->comm->rank == 0) status = check_output(newest, t->options);
+    if (t->comm->rank == 0 && !status) status = read_input(t);
+    LUCID_TRY(lucid_comm_agree(t->comm, status));
+    LUCID_TRY(share_input(t));
+    LUCID_TRY(lucid_training_create(&t->training, t->comm, &t->run));
+    LUCID_TRY(begin(t, newest));
+    LUCID_TRY(lucid_comm_agree(t->comm, open_log(t)));
+    LUCID_TRY(run_steps(t));
+    LUCID_TRY(save(t));
+    LUCID_TRY(validate(t, NULL, 0));
+    LUCID_TRY(validate_more(t));
+    return say_summary(t);
+}
+
+lucid_status launch_train(const launch_options *options, lucid_comm *comm) {
+    train t = {.options = options, .comm = comm};
+    const lucid_status status = run(&t);
+    lucid_training_destroy(t.training);
+    lucid_tokens_free(&t.text);
+    if (t.log) fclose(t.log);
+    free(t.config);
+    free(t.tokenizer);
+    return status;
+}
