@@ -14,5 +14,6 @@ lucid_status launch_score(const launch_options *options, lucid_comm *comm);
 lucid_status launch_batch(const launch_options *options, lucid_comm *comm);
 lucid_status launch_eval_niah(const launch_options *options, lucid_comm *comm);
 lucid_status launch_eval_merge(const launch_options *options, lucid_comm *comm);
+lucid_status launch_train(const launch_options *options, lucid_comm *comm);
 
 #endif

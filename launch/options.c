@@ -3,6 +3,7 @@
 
 #include "runtime/eval/niah.h"
 #include "runtime/lucid.h"
+#include "runtime/train/task.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -24,9 +25,10 @@ enum {
     BATCH = 1 << COMMAND_BATCH,
     NIAH = 1 << COMMAND_EVAL_NIAH,
     MERGE = 1 << COMMAND_EVAL_MERGE,
+    TRAIN = 1 << COMMAND_TRAIN,
     RUNS = ATTEND | VERIFY | BENCH,
     MODELS = GENERATE | SCORE | BATCH | NIAH,
-    ALL = RUNS | INFO | MAKE | MODELS | MERGE,
+    ALL = RUNS | INFO | MAKE | MODELS | MERGE | TRAIN,
 };
 
 typedef enum {
@@ -35,6 +37,8 @@ typedef enum {
     MODEL,
     GENERATION,
     HAYSTACK,
+    TASK,
+    LEARNING,
     OUTPUT,
     MATHEMATICS,
     EXECUTION,
@@ -50,6 +54,8 @@ static const char *const section_names[N_SECTIONS] = {
     [MODEL] = "Model and text",
     [GENERATION] = "What is generated",
     [HAYSTACK] = "Needles and haystacks",
+    [TASK] = "What is learned",
+    [LEARNING] = "How it is learned",
     [OUTPUT] = "Output",
     [MATHEMATICS] = "What is computed",
     [EXECUTION] = "How it is computed",
@@ -161,6 +167,55 @@ static const option table[] = {
     {"input", OUTPUT, MERGE, TEXT, FIELD(input), "DIR", NULL, NULL, 0, 0,
      "folder whose folders hold what eval niah wrote"},
     {"output", OUTPUT, MERGE, TEXT, FIELD(output), "DIR", NULL, NULL, 0, 0, "folder for all of it together"},
+    {"model", TASK, TRAIN, TEXT, FIELD(model), "DIR", NULL, NULL, 0, 0,
+     "folder with the model's config.json, and tokenizer.json where tokens are no bytes"},
+    {"from", TASK, TRAIN, TEXT, FIELD(from), "DIR", NULL, NULL, 0, 0,
+     "begin with the weights of this folder's model.safetensors, and the moments beside it where there are any"},
+    {"bare", TASK, TRAIN, FLAG, FIELD(bare), NULL, NULL, NULL, 0, 0,
+     "nothing but one attention layer's q, k and v between embeddings and outputs"},
+    {"task", TASK, TRAIN, CHOICE, FIELD(task), NULL, "text|two-phase|overwrite|recall|niah", "text", 0, 0,
+     "next tokens of a text; numbers of a permutation, or their mean; a key's last value; a key's value; needles"},
+    {"text", TASK, TRAIN, TEXTS, FIELD(training_texts), "FILE", NULL, NULL, 0, 0,
+     "text and niah: what to read, but for its last twentieth; may be given several times"},
+    {"length", TASK, TRAIN, INTEGER, FIELD(length), "N", NULL, "1K", 1, 1 << 28, "text and niah: tokens of a sequence"},
+    {"phase", TASK, TRAIN, INTEGER, FIELD(phase), "N", NULL, "1", 1, 2, "two-phase: 1, the number; 2, the mean so far"},
+    {"facts", TASK, TRAIN, INTEGER, FIELD(facts), "N", NULL, "64", 1, 1 << 20, "overwrite and recall: of a sequence"},
+    {"fact-slots", TASK, TRAIN, INTEGER, FIELD(fact_slots), "N", NULL, "16", 1, 1 << 20,
+     "overwrite: different keys of a sequence"},
+    {"queries", TASK, TRAIN, INTEGER, FIELD(queries), "N", NULL, "16", 1, 1 << 20, "overwrite and recall"},
+    {"fact-keys", TASK, TRAIN, INTEGER, FIELD(fact_keys), "N", NULL, "512", 1, 1 << 20,
+     "overwrite and recall: keys that there are"},
+    {"fact-values", TASK, TRAIN, INTEGER, FIELD(fact_values), "N", NULL, "64", 1, 1 << 20, "the same of values"},
+    {"learned-positions", TASK, TRAIN, INTEGER, FIELD(learned_positions), "N", NULL, "0", 0, 1 << 20,
+     "overwrite and recall: so many positions have an embedding; 0: none"},
+
+    {"steps", LEARNING, TRAIN, INTEGER, FIELD(steps), "N", NULL, "1000", 1, 1e9, "of the optimizer"},
+    {"sequences", LEARNING, TRAIN, INTEGER, FIELD(sequences), "N", NULL, "8", 1, 1 << 24, "of a step, on all ranks"},
+    {"rate", LEARNING, TRAIN, REAL, FIELD(rate), "X", NULL, "1e-3", 1e-12, 10, "learning rate after the warm-up"},
+    {"last-rate", LEARNING, TRAIN, REAL, FIELD(last_rate), "X", NULL, "0.1", 0, 1,
+     "share of it that is left at the end, along a cosine; 1: no decline"},
+    {"warmup", LEARNING, TRAIN, INTEGER, FIELD(warmup), "N", NULL, "100", 0, 1e9, "steps of a linear rise to it"},
+    {"beta1", LEARNING, TRAIN, REAL, FIELD(beta1), "X", NULL, "0.9", 0, 0.999999, "AdamW's memory of gradients"},
+    {"beta2", LEARNING, TRAIN, REAL, FIELD(beta2), "X", NULL, "0.95", 0, 0.999999, "the same of their squares"},
+    {"decay", LEARNING, TRAIN, REAL, FIELD(decay), "X", NULL, "0.1", 0, 10, "of matrices, a step and unit of rate"},
+    {"clip", LEARNING, TRAIN, REAL, FIELD(clip), "X", NULL, "1", 0, 1e9, "largest norm of the gradients; 0: any"},
+    {"deviation", LEARNING, TRAIN, REAL, FIELD(deviation), "X", NULL, "0.02", 0, 10, "of the first weights"},
+    {"seed", LEARNING, TRAIN, INTEGER, FIELD(seed), "S", NULL, "0", 0, 9e18,
+     "of the first weights and of the sequences"},
+    {"validate", LEARNING, TRAIN, INTEGER, FIELD(validate), "N", NULL, "0", 0, 1 << 24,
+     "sequences to measure with at each checkpoint and at the end, of those that nothing is learned from"},
+    {"validate-facts", LEARNING, TRAIN, TEXTS, FIELD(validate_facts), "N", NULL, NULL, 0, 0,
+     "measure the end with so many facts as well; may be given several times"},
+
+    {"output", OUTPUT, TRAIN, TEXT, FIELD(output), "DIR", NULL, NULL, 0, 0,
+     "folder for checkpoints, each a model for the other commands"},
+    {"save-every", OUTPUT, TRAIN, INTEGER, FIELD(save_every), "N", NULL, "1000", 0, 1e9,
+     "steps between checkpoints; 0: only at the end"},
+    {"keep", OUTPUT, TRAIN, INTEGER, FIELD(keep), "N", NULL, "2", 0, 4096, "newest checkpoints to keep; 0: all"},
+    {"resume", OUTPUT, TRAIN, FLAG, FIELD(resume), NULL, NULL, NULL, 0, 0,
+     "go on from the newest checkpoint of --output, if there is one"},
+    {"log", OUTPUT, TRAIN, TEXT, FIELD(log), "FILE", NULL, NULL, 0, 0, "the printed lines as JSON"},
+    {"log-every", OUTPUT, TRAIN, INTEGER, FIELD(log_every), "N", NULL, "100", 1, 1e9, "steps of a line"},
     {"output", OUTPUT, BATCH, TEXT, FIELD(output), "FILE", NULL, NULL, 0, 0,
      "JSON lines: the requests with resps added; FILE.partial until it is complete, and gone on with from there"},
     {"save-context", OUTPUT, GENERATE, TEXT, FIELD(save_context), "DIR", NULL, NULL, 0, 0,
@@ -182,11 +237,11 @@ static const option table[] = {
      "of the scores; 0: 1/sqrt(head_dim)"},
     {"eps", MATHEMATICS, RUNS, REAL, FIELD(eps), "X", NULL, "1e-5", 1e-30, 1, "of the keys' RMSNorm"},
 
-    {"threads", EXECUTION, RUNS | MODELS, INTEGER, FIELD(threads), "N", NULL, "0", 0, 4096,
+    {"threads", EXECUTION, RUNS | MODELS | TRAIN, INTEGER, FIELD(threads), "N", NULL, "0", 0, 4096,
      "of each rank; 0: its share of the host's cores"},
-    {"isa", EXECUTION, RUNS | MODELS, NAME, FIELD(isa), NULL, "auto|scalar|avx2|avx512", "auto", 0, 0,
+    {"isa", EXECUTION, RUNS | MODELS | TRAIN, NAME, FIELD(isa), NULL, "auto|scalar|avx2|avx512", "auto", 0, 0,
      "kernel set; auto: the best that all ranks have"},
-    {"device", EXECUTION, RUNS | MODELS, CHOICE, FIELD(device), NULL, "auto|cpu|cuda", "auto", 0, 0,
+    {"device", EXECUTION, RUNS | MODELS | TRAIN, CHOICE, FIELD(device), NULL, "auto|cpu|cuda", "auto", 0, 0,
      "where kernels run"},
     {"comm", EXECUTION, ALL, NAME, FIELD(comm), NULL, "auto|self|mpi|nccl", "auto", 0, 0, "transport between ranks"},
     {"layout", EXECUTION, RUNS, CHOICE, FIELD(layout), NULL, "auto|contiguous|zigzag|cyclic", "auto", 0, 0,
@@ -201,6 +256,12 @@ static const option table[] = {
      "groups of heads that travel on their own; 0: chosen"},
     {"timeout", EXECUTION, ALL, REAL, FIELD(timeout), "SEC", NULL, "600", 0.001, 1e7,
      "a wait without progress that is an error"},
+    {"tile", EXECUTION, TRAIN, INTEGER, FIELD(tile), "N", NULL, "0", 0, 1 << 24,
+     "tokens of a unit of work, a multiple of 64, and of what gradients are summed from; 0: chosen by the length"},
+    {"data-parallel", EXECUTION, TRAIN, INTEGER, FIELD(data_parallel), "N", NULL, "1", 1, 1 << 20,
+     "groups of ranks that share the sequences of a step; a group's ranks share each sequence"},
+    {"micro-batch", EXECUTION, TRAIN, INTEGER, FIELD(micro_batch), "N", NULL, "1", 1, 1 << 20,
+     "sequences that a group computes at once: memory, and work for threads"},
     {"cache-dtype", EXECUTION, MODELS, CHOICE, FIELD(cache_dtype), NULL, "fp32|bf16", "fp32", 0, 0,
      "of cached keys and values"},
     {"prefill-chunk", EXECUTION, MODELS, INTEGER, FIELD(prefill_chunk), "N", NULL, "0", 0, TOKENS_MAX,
@@ -236,9 +297,9 @@ static const option table[] = {
      "write the summary as JSON"},
     {"trace", REPORTING, ATTEND, TEXT, FIELD(trace), "FILE", NULL, NULL, 0, 0,
      "write Chrome trace events as JSON, one row a rank and thread"},
-    {"progress", REPORTING, RUNS | MODELS, CHOICE, FIELD(progress), NULL, "auto|always|never", "auto", 0, 0,
+    {"progress", REPORTING, RUNS | MODELS | TRAIN, CHOICE, FIELD(progress), NULL, "auto|always|never", "auto", 0, 0,
      "progress line on stderr; auto: on a terminal, after two seconds"},
-    {"quiet", REPORTING, RUNS | MAKE | MODELS | MERGE, FLAG, FIELD(quiet), NULL, NULL, NULL, 0, 0,
+    {"quiet", REPORTING, RUNS | MAKE | MODELS | MERGE | TRAIN, FLAG, FIELD(quiet), NULL, NULL, NULL, 0, 0,
      "no summary on stdout"},
     {"help", REPORTING, ALL, FLAG, FIELD(help), NULL, NULL, NULL, 0, 0, "print this and stop"},
     {"version", REPORTING, ALL, FLAG, FIELD(version), NULL, NULL, NULL, 0, 0, "print the version and stop"},
@@ -259,6 +320,7 @@ static const struct {
     [COMMAND_BATCH] = {"batch", "answer requests of lm-evaluation-harness"},
     [COMMAND_EVAL_NIAH] = {"eval niah", "find needles in haystacks by a language model"},
     [COMMAND_EVAL_MERGE] = {"eval merge", "one table and heat map of several runs of eval niah"},
+    [COMMAND_TRAIN] = {"train", "train a language model, or a small one on the paper's tasks"},
 };
 
 const char *launch_command_name(launch_command command) {
@@ -531,6 +593,15 @@ static lucid_status check_model_options(const launch_options *o) {
     return LUCID_OK;
 }
 
+static lucid_status check_train_options(const launch_options *o) {
+    const bool text = o->task == LUCID_TASK_TEXT || o->task == LUCID_TASK_NIAH;
+    if (!o->model) return lucid_fail(LUCID_ERR_USAGE, "train needs --model DIR");
+    if (text != (o->training_texts.n > 0))
+        return lucid_fail(LUCID_ERR_USAGE, "--text FILE goes with the tasks text and niah, which need it");
+    if (o->resume && !o->output) return lucid_fail(LUCID_ERR_USAGE, "--resume goes with --output DIR");
+    return LUCID_OK;
+}
+
 /* Options that contradict each other whatever the input holds. */
 static lucid_status check_combination(const launch_options *options, const unsigned char *given) {
     for (const option *o = table; o < table + N_OPTIONS; o++)
@@ -547,6 +618,7 @@ static lucid_status check_combination(const launch_options *options, const unsig
     if (options->command == COMMAND_EVAL_MERGE && (!options->input || !options->output))
         return lucid_fail(LUCID_ERR_USAGE, "eval merge needs --input DIR and --output DIR");
     if (MODELS >> options->command & 1) LUCID_TRY(check_model_options(options));
+    if (options->command == COMMAND_TRAIN) LUCID_TRY(check_train_options(options));
     if (options->tile % 64)
         return lucid_fail(LUCID_ERR_USAGE, "--tile: %" PRId64 " is not a multiple of 64", options->tile);
     if (options->kv_heads && options->heads % options->kv_heads)

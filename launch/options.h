@@ -19,6 +19,7 @@ typedef enum {
     COMMAND_BATCH,
     COMMAND_EVAL_NIAH,
     COMMAND_EVAL_MERGE,
+    COMMAND_TRAIN,
     N_COMMANDS
 } launch_command;
 
@@ -75,6 +76,14 @@ typedef struct {
     launch_texts haystack_texts;
     int haystack, key_kind, value_kind, asking, control; /* as runtime/eval/niah.h has them */
     int64_t values, distractors, step, count, group_size;
+    /* Training; rank 0's alone too */
+    const char *from, *log;
+    launch_texts training_texts, validate_facts;
+    int task; /* lucid_task_kind */
+    bool bare;
+    int64_t steps, length, sequences, micro_batch, data_parallel, warmup, log_every, save_every, keep, validate;
+    int64_t phase, facts, fact_slots, queries, fact_keys, fact_values, learned_positions;
+    double rate, last_rate, beta1, beta2, decay, clip, deviation;
 
     const char *job_id; /* ends temporary names: the same on all ranks; set when options are shared */
 } launch_options;

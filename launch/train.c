@@ -197,14 +197,14 @@ static lucid_status validate(train *t, const lucid_task_options *task, int n_fac
                                   "validation_accuracy", launch_json_number(found.accuracy)));
 }
 
-/* The other numbers of facts that the end is measured with. Collective. */
+/* The end is measured with other numbers of facts too. Collective. */
 static lucid_status validate_more(train *t) {
-    int64_t numbers[LAUNCH_MAX_TEXTS];
-    int n = 0;
+    const launch_texts *texts = &t->options->validate_facts;
+    int64_t numbers[LAUNCH_MAX_TEXTS] = {0};
+    int n = texts->n;
     lucid_status status = LUCID_OK;
-    if (t->comm->rank == 0 && t->options->validate_facts)
-        status = launch_parse_integers(numbers, &n, LAUNCH_MAX_TEXTS, "--validate-facts", t->options->validate_facts, 1,
-                                       1 << 20);
+    for (int i = 0; !status && i < n && t->comm->rank == 0; i++)
+        status = launch_parse_integer(&numbers[i], "--validate-facts", texts->items[i], 1, 1 << 20);
     LUCID_TRY(lucid_comm_agree(t->comm, status));
     LUCID_TRY(lucid_comm_broadcast(t->comm, &n, sizeof n, 0));
     LUCID_TRY(lucid_comm_broadcast(t->comm, numbers, sizeof numbers, 0));
