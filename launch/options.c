@@ -170,7 +170,7 @@ static const option table[] = {
     {"model", TASK, TRAIN, TEXT, FIELD(model), "DIR", NULL, NULL, 0, 0,
      "folder with the model's config.json, and tokenizer.json where tokens are no bytes"},
     {"from", TASK, TRAIN, TEXT, FIELD(from), "DIR", NULL, NULL, 0, 0,
-     "begin with the weights of this folder's model.safetensors, and the moments beside it where there are any"},
+     "begin with the weights of this folder's model.safetensors, as a checkpoint has it"},
     {"bare", TASK, TRAIN, FLAG, FIELD(bare), NULL, NULL, NULL, 0, 0,
      "nothing but one attention layer's q, k and v between embeddings and outputs"},
     {"task", TASK, TRAIN, CHOICE, FIELD(task), NULL, "text|two-phase|overwrite|recall|niah", "text", 0, 0,

@@ -248,12 +248,11 @@ static lucid_status read_weights(lucid_training *t, const char *path) {
     return read_arrays(trainee, file, &weights, 1);
 }
 
-static lucid_status read_moments(lucid_training *t, const char *path, bool needed) {
+static lucid_status read_moments(lucid_training *t, const char *path) {
     const lucid_moments *m = lucid_training_moments(t);
     const tensor_array moments[] = {{"first.", m->first}, {"second.", m->second}};
     char file[LUCID_CHECKPOINT_MAX_PATH];
     LUCID_TRY(join(file, path, "moments.safetensors"));
-    if (!needed && access(file, F_OK)) return LUCID_OK;
     return read_arrays(lucid_training_trainee(t), file, moments, 2);
 }
 
@@ -273,7 +272,7 @@ lucid_status lucid_checkpoint_load(lucid_training *t, lucid_comm *comm, const ch
     lucid_status status = LUCID_OK;
     if (comm->rank == 0) status = read_state(t, path);
     if (comm->rank == 0 && !status) status = read_weights(t, path);
-    if (comm->rank == 0 && !status) status = read_moments(t, path, true);
+    if (comm->rank == 0 && !status) status = read_moments(t, path);
     LUCID_TRY(lucid_comm_agree(comm, status));
     return share(t, comm);
 }
@@ -281,7 +280,6 @@ lucid_status lucid_checkpoint_load(lucid_training *t, lucid_comm *comm, const ch
 lucid_status lucid_checkpoint_start(lucid_training *t, lucid_comm *comm, const char *path) {
     lucid_status status = LUCID_OK;
     if (comm->rank == 0) status = read_weights(t, path);
-    if (comm->rank == 0 && !status) status = read_moments(t, path, false);
     LUCID_TRY(lucid_comm_agree(comm, status));
     return share(t, comm);
 }

@@ -31,8 +31,8 @@ lucid_status lucid_checkpoint_save(lucid_training *training, lucid_comm *comm, c
 /* Goes on from a checkpoint. Errors, agreed: INPUT when it is damaged, or of another recipe; IO; MEMORY. Collective. */
 lucid_status lucid_checkpoint_load(lucid_training *training, lucid_comm *comm, const char *path);
 
-/* Begins with the weights of a model folder with model.safetensors, and the moments beside it where there are any, at
- * step 0 of another recipe. The same errors. Collective. */
+/* Begins another recipe with the weights of a model folder's model.safetensors; the moments are zeros, as AdamW's first
+ * steps expect them. The same errors. Collective. */
 lucid_status lucid_checkpoint_start(lucid_training *training, lucid_comm *comm, const char *path);
 
 #endif
