@@ -1,0 +1,71 @@
+# lucid train: the same bits on any grid of ranks and after any interruption, folders that other commands take, refusals.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+mkdir tiny
+cat >tiny/config.json <<'JSON'
+{"model_type": "llama", "hidden_size": 32, "intermediate_size": 48, "vocab_size": 256, "num_hidden_layers": 2,
+ "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "attention_type": "lucid", "rope_theta": 1000,
+ "tie_word_embeddings": true, "max_position_embeddings": 512}
+JSON
+for i in $(seq 200); do printf 'Line %d of a text that says little more than its number, %d.\n' "$i" $((i * i)); done >text.txt
+recipe=(train --model tiny --text text.txt --length 200 --sequences 5 --steps 6 --warmup 2 --save-every 3 --log-every 3)
+
+# weights FOLDER: the last checkpoint's weights and moments, as one checksum
+weights() { cat "$1/step-000000006/model.safetensors" "$1/step-000000006/moments.safetensors" | cksum; }
+
+succeed "${recipe[@]}" --output one --threads 1 --log one.jsonl --validate 3
+want=$(weights one)
+expect "lines of the log" "$(wc -l <one.jsonl)" 4
+grep -q '^validation: loss' stdout.txt || complain "no validation is printed: $(cat stdout.txt)"
+sed -n 2p one.jsonl >first.json
+expect "a log line is JSON, of the first checkpoint" "$("$json" first.json step)" 3
+
+# Learning: the loss falls.
+first=$(sed -n 1p one.jsonl | sed 's/.*"loss": \([0-9.]*\).*/\1/') last=$(sed -n 3p one.jsonl | sed 's/.*"loss": \([0-9.]*\).*/\1/')
+awk -v a="$first" -v b="$last" 'BEGIN { exit !(b < a) }' || complain "the loss went from $first to $last"
+
+# Every grid, and more threads than rows: the same bits.
+on_grid() { # NAME RANKS GROUPS OPTIONS...
+    on_ranks "$2" "${recipe[@]}" --data-parallel "$3" --output "$1" --quiet "${@:4}" ||
+        complain "$2 ranks in $3 groups: $(cat stderr.txt)"
+    expect "weights of $2 ranks in $3 groups" "$(weights "$1")" "$want"
+}
+if command -v mpirun >/dev/null; then
+    on_grid two 2 1 --threads 1
+    on_grid twice 2 2 --threads 2 --micro-batch 3
+    on_grid three 3 1 --threads 1 --micro-batch 2
+    on_grid four 4 2 --threads 1
+    # What three ranks left at step 3, one goes on with, and two.
+    for ranks in 1 2; do
+        mkdir "resumed$ranks"
+        cp -r three/step-000000003 "resumed$ranks"
+        on_ranks "$ranks" "${recipe[@]}" --output "resumed$ranks" --resume --quiet --threads 1 || complain "$(cat stderr.txt)"
+        expect "weights of a run resumed by $ranks" "$(weights "resumed$ranks")" "$want"
+    done
+fi
+
+# A checkpoint is a model.
+succeed generate --model one/step-000000006 --prompt "Line " --max-new 3 --temperature 0 --quiet
+succeed score --model one/step-000000006 --text text.txt
+
+# Tasks without a text; another recipe begins with a checkpoint's weights.
+sed 's/256/700/' tiny/config.json >config && mkdir facts && mv config facts/config.json
+succeed train --model facts --task overwrite --steps 2 --sequences 3 --validate 2 --validate-facts 128 --threads 1
+grep -q 'validation, 128 facts' stdout.txt || complain "128 facts are not measured: $(cat stdout.txt)"
+succeed train --model tiny --task niah --text text.txt --length 256 --steps 2 --sequences 4 --from one/step-000000006 --threads 1
+
+# Refusals leave nothing behind.
+refuse 2 'needs --model' train --text text.txt
+refuse 2 'text FILE goes with' train --model tiny --task text
+refuse 2 'text FILE goes with' train --model facts --task recall --text text.txt
+refuse 2 'resume goes with --output' train --model tiny --text text.txt --resume
+refuse 1 'no/config.json' train --model no --text text.txt
+refuse 1 'not enough for sequences' train --model tiny --text tiny/config.json --length 4K
+refuse 2 '593|577 token ids' train --model tiny --task recall
+refuse 2 'holds checkpoints already' "${recipe[@]}" --output one
+refuse 1 'another recipe' "${recipe[@]}" --output one --resume --rate 1e-2
+refuse 1 'model.safetensors' "${recipe[@]}" --from tiny
+mkdir damaged && cp -r one/step-000000003 damaged && truncate -s 5000 damaged/step-000000003/model.safetensors
+refuse 1 'damaged/step-000000003/model.safetensors' "${recipe[@]}" --output damaged --resume
+refuse 1 'gradient of .* is|is not finite|Inf|NaN' train --model tiny --text text.txt --length 200 --steps 3 --deviation 9 --rate 10 --warmup 0 --clip 0 --quiet
+finish
