@@ -90,7 +90,7 @@ double lucid_token_loss(const float *logits, int vocab_size, int32_t target, boo
 /* Where the first of the strings begins in text, or n_bytes. */
 static size_t find_stop(const lucid_stopping *s) {
     size_t first = s->n_held;
-    for (int i = 0; i < s->n_stops; i++) {
+    for (int i = 0; s->n_held && i < s->n_stops; i++) {
         const char *at = memmem(s->held, s->n_held, s->stops[i], strlen(s->stops[i]));
         if (at && (size_t)(at - s->held) < first) first = (size_t)(at - s->held);
     }
@@ -129,7 +129,7 @@ static lucid_status hold(lucid_stopping *s, const char *text, size_t n_bytes) {
 
 static void show(lucid_stopping *s, size_t n, const char **out, size_t *n_out) {
     s->n_shown = n;
-    *out = s->held;
+    *out = n ? s->held : "";
     *n_out = n;
 }
 
