@@ -1,15 +1,34 @@
 #!/usr/bin/env bash
-# SIGUSR2 makes every rank say what it is doing, in one block each, and the run goes on.
+# SIGUSR2 makes every rank of a run say what it is doing, in one block each, and the run goes on.
 source "$(dirname "$0")/lib.sh"
 
-# begun FILE: the run's first line is there.
-begun() {
+# within COMMAND...: true before half a minute is over.
+within() {
     local i
     for ((i = 0; i < 300; i++)); do
-        [[ -s $1 ]] && return 0
+        "$@" && return 0
         sleep 0.1
     done
-    complain "the run does not begin: $(cat stderr.txt)"
+    return 1
+}
+
+begun() { [[ -s stdout.txt ]]; }
+
+told() { [[ $(grep -c '^  peer rank\|\] running attention' stderr.txt) -ge $1 ]]; }
+
+# dump LINES COMMAND...: a long run, asked once it has begun, and ended when it has told so many lines.
+dump() {
+    local lines=$1 pid
+    shift
+    rm -f stdout.txt stderr.txt
+    "$@" attend --random 64K --heads 1 --threads 1 --schedule pipelined >stdout.txt 2>stderr.txt &
+    pid=$!
+    within begun || complain "the run does not begin: $(cat stderr.txt)"
+    sleep 0.3
+    kill -USR2 $pid
+    within told "$lines" || complain "not all ranks answer: $(cat stderr.txt)"
+    kill -TERM $pid || complain "the run did not go on"
+    wait $pid
 }
 
 block_of() { # RANK
@@ -17,14 +36,8 @@ block_of() { # RANK
 }
 
 several_ranks() {
-    local n=3 rank block pid
-    mpirun --oversubscribe -n $n "$lucid" attend --random 16K --heads 2 --threads 1 --schedule pipelined >stdout.txt 2>stderr.txt &
-    pid=$!
-    begun stdout.txt
-    sleep 0.3
-    kill -USR2 $pid
-    wait $pid
-    expect "exit code after a dump" $? 0
+    local n=3 rank block
+    dump $((3 * n)) mpirun --oversubscribe -n $n "$lucid"
     for ((rank = 0; rank < n; rank++)); do
         block=$(block_of $rank)
         grep -Eq '^  channel 0: [0-9]+ of [0-9]+ rows solved, [0-9]+ finished; window ' <<<"$block" || complain "rank $rank tells no cursors: $block"
@@ -33,18 +46,6 @@ several_ranks() {
     done
 }
 
-alone() {
-    "$lucid" attend --random 16K --heads 2 --threads 1 >stdout.txt 2>stderr.txt &
-    local pid=$!
-    begun stdout.txt
-    sleep 0.3
-    kill -USR2 $pid
-    wait $pid
-    expect "exit code after a dump of one rank" $? 0
-    grep -q '^lucid: \[rank 0/1 .*\] running attention' stderr.txt || complain "one rank says nothing: $(cat stderr.txt)"
-}
-
 several_ranks
-rm stdout.txt
-alone
+dump 1 "$lucid"
 finish
