@@ -45,6 +45,7 @@ lucid_options launch_job_options(const launch_options *o) {
         .tile = o->tile,
         .memory_budget = (size_t)o->memory_budget,
         .channels = (int)o->channels,
+        .cuda = o->device == DEVICE_CUDA,
         .timeout = o->timeout,
         .trace = o->trace != NULL,
         .backward = o->backward,

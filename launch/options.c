@@ -242,7 +242,7 @@ static const option table[] = {
     {"isa", EXECUTION, RUNS | MODELS | TRAIN, NAME, FIELD(isa), NULL, "auto|scalar|avx2|avx512", "auto", 0, 0,
      "kernel set; auto: the best that all ranks have"},
     {"device", EXECUTION, RUNS | MODELS | TRAIN, CHOICE, FIELD(device), NULL, "auto|cpu|cuda", "auto", 0, 0,
-     "where kernels run"},
+     "where kernels run; auto: on the CPU"},
     {"comm", EXECUTION, ALL, NAME, FIELD(comm), NULL, "auto|self|mpi|nccl", "auto", 0, 0, "transport between ranks"},
     {"layout", EXECUTION, RUNS, CHOICE, FIELD(layout), NULL, "auto|contiguous|zigzag|cyclic", "auto", 0, 0,
      "which rank owns which tokens"},
@@ -602,6 +602,11 @@ static lucid_status check_train_options(const launch_options *o) {
     return LUCID_OK;
 }
 
+static bool runs_on_device(const launch_options *o) {
+    bool command = o->command == COMMAND_ATTEND || o->command == COMMAND_VERIFY || o->command == COMMAND_BENCH;
+    return command && !o->decode && !o->backward;
+}
+
 /* Options that contradict each other whatever the input holds. */
 static lucid_status check_combination(const launch_options *options, const unsigned char *given) {
     for (const option *o = table; o < table + N_OPTIONS; o++)
@@ -628,7 +633,9 @@ static lucid_status check_combination(const launch_options *options, const unsig
         return lucid_fail(LUCID_ERR_USAGE, "--decode and --backward are two measurements: ask for one");
     if (options->decode && options->input)
         return lucid_fail(LUCID_ERR_USAGE, "--decode fills its cache with random tokens and does not go with --input");
-    if (options->device == DEVICE_CUDA) return lucid_fail(LUCID_ERR_USAGE, "--device: this build has no cuda");
+    if (options->device == DEVICE_CUDA && !runs_on_device(options))
+        return lucid_fail(LUCID_ERR_USAGE, "--device cuda goes with attend, verify and bench without --decode or "
+                                           "--backward; the rest runs on --device cpu");
     return LUCID_OK;
 }
 

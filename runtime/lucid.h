@@ -58,6 +58,7 @@ typedef struct {
     lucid_schedule_kind schedule;
     int64_t tile;         /* tokens, a multiple of 64, at most 2^24; 0: chosen */
     size_t memory_budget; /* bytes a rank may use for remote tiles; 0: chosen from what is free */
+    bool cuda;            /* on this host's GPUs, a rank each; what cannot be there is refused by create */
     int threads;          /* 0: 1 */
     int channels;         /* head groups that run as chains of their own; 0: chosen */
     double timeout;       /* seconds without progress before a wait is an error; 0: 600 */

@@ -1,6 +1,7 @@
 /* A rank's share of the tensors: set-up, reading in, writing out. */
 #include "runtime/attention/backward.h"
 #include "runtime/attention/plan.h"
+#include "runtime/device/device.h"
 #include "runtime/isa.h"
 
 #include <math.h>
@@ -23,6 +24,23 @@ void *lucid_alloc(size_t bytes) {
     if (posix_memalign(&memory, large ? huge : 64, bytes ? bytes : 64)) return NULL;
     if (large) madvise(memory, bytes, MADV_HUGEPAGE);
     return memory;
+}
+
+/* --- the transport itself, as a mover --- */
+
+static lucid_status send_tile(void *comm, int channel, int peer, const void *tile, size_t bytes,
+                              lucid_request **request) {
+    return lucid_comm_post_send(comm, channel, peer, tile, bytes, request);
+}
+static lucid_status recv_tile(void *comm, int channel, int peer, void *tile, size_t bytes, lucid_request **request) {
+    return lucid_comm_post_recv(comm, channel, peer, tile, bytes, request);
+}
+static lucid_status test_tile(void *comm, lucid_request *request, bool *done) {
+    return lucid_comm_test(comm, request, done);
+}
+
+static lucid_mover mover_of(lucid_comm *comm) {
+    return (lucid_mover){send_tile, recv_tile, test_tile, comm};
 }
 
 /* --- set-up --- */
@@ -50,7 +68,8 @@ static lucid_status channel_create(lucid_attention *a, lucid_channel *c, int ind
 static int range_max(const lucid_attention *a) {
     size_t tile_bytes = (size_t)a->granules_per_tile * a->record_floats * sizeof(float);
     int tiles = (int)(LUCID_KEY_RANGE_BYTES / tile_bytes);
-    return tiles > 1 ? tiles : 1;
+    if (a->options.cuda) return LUCID_KEY_RANGE_TILES; /* one launch for all that is there */
+    return tiles < 1 ? 1 : tiles < LUCID_KEY_RANGE_TILES ? tiles : LUCID_KEY_RANGE_TILES;
 }
 
 static lucid_status schedules_create(lucid_attention *a) {
@@ -110,6 +129,8 @@ lucid_status lucid_attention_create(lucid_attention **attention, lucid_comm *com
     if (!(a->options.timeout > 0)) a->options.timeout = 600;
     if (!(a->options.hook_interval > 0)) a->options.hook_interval = 0.2;
     a->threads = options->threads ? options->threads : 1;
+    if (options->cuda && a->threads < LUCID_DEVICE_THREADS) a->threads = LUCID_DEVICE_THREADS;
+    a->mover = mover_of(comm);
     status = lucid_comm_agree(comm, lucid_plan_make(&a->plan, &a->problem, options, comm->world_size, 0));
     if (status) goto free_attention;
     a->shape = lucid_problem_shape(problem);
@@ -119,6 +140,7 @@ lucid_status lucid_attention_create(lucid_attention **attention, lucid_comm *com
     a->query_floats = lucid_query_floats(a->shape);
     a->state_floats = lucid_state_floats(a->shape);
     LUCID_TRY_GOTO(lucid_isa_agree(&a->kernels, comm, options->isa), free_attention);
+    if (options->cuda) LUCID_TRY_GOTO(lucid_comm_agree(comm, lucid_device_create(&a->device, a)), free_attention);
     LUCID_TRY_GOTO(lucid_comm_agree(comm, allocate(a)), free_attention);
     *attention = a;
     return LUCID_OK;
@@ -131,6 +153,7 @@ void lucid_attention_destroy(lucid_attention *a) {
     if (!a) return;
     lucid_workers_destroy(a);
     lucid_backward_destroy(a);
+    lucid_device_destroy(a->device);
     for (int i = 0; a->channels && i < a->plan.channels; i++) {
         lucid_channel *c = &a->channels[i];
         if (!a->bound) free(c->kv);

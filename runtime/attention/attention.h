@@ -15,10 +15,20 @@
 
 /* Records of keys that one piece of work reads: they stay in the second-level cache while all its row granules pass. */
 #define LUCID_KEY_RANGE_BYTES ((size_t)640 << 10)
+#define LUCID_KEY_RANGE_TILES 32 /* and as many tiles at most */
 
 typedef struct lucid_worker lucid_worker; /* a thread's scratch and counters, engine.h */
 typedef struct lucid_assignment lucid_assignment;
 typedef struct lucid_backward lucid_backward; /* backward.h */
+typedef struct lucid_device lucid_device;     /* device.h */
+
+/* How tiles leave and arrive: the ordered channels of comm.h, or something before them. Called under the lock. */
+typedef struct {
+    lucid_status (*send)(void *context, int channel, int peer, const void *tile, size_t bytes, lucid_request **request);
+    lucid_status (*recv)(void *context, int channel, int peer, void *tile, size_t bytes, lucid_request **request);
+    lucid_status (*test)(void *context, lucid_request *request, bool *done);
+    void *context;
+} lucid_mover;
 
 typedef struct {
     int first_sequence, n_sequences;
@@ -61,11 +71,14 @@ struct lucid_attention {
     lucid_channel *channels;      /* (plan.channels) */
     const lucid_channel *running; /* (n_running) what the engine works on */
     int n_running;
-    lucid_cursor *cursors; /* (plan.channels, n_tiles) where rows start */
-    omp_lock_t lock;       /* schedules, requests and transport while a run goes on */
-    bool bound;            /* channels[0].kv is the caller's */
-    float *pending;        /* (sequences, 64, value_ld) the caller's, see lucid_attention_bind; NULL: none */
-    lucid_worker *workers; /* (threads) */
+    lucid_cursor *cursors;           /* (plan.channels, n_tiles) where rows start */
+    omp_lock_t lock;                 /* schedules, requests and transport while a run goes on */
+    bool bound;                      /* channels[0].kv is the caller's */
+    float *pending;                  /* (sequences, 64, value_ld) the caller's, see lucid_attention_bind; NULL: none */
+    lucid_worker *workers;           /* (threads) */
+    lucid_dtype dtypes[LUCID_V + 1]; /* that q, k and v were loaded from */
+    lucid_device *device;            /* NULL: the CPU does the work */
+    lucid_mover mover;
     lucid_samples samples;
     lucid_backward *backward; /* NULL unless options.backward */
     lucid_result result;

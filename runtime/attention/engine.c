@@ -7,6 +7,7 @@
  */
 #include "runtime/attention/backward.h"
 #include "runtime/attention/plan.h"
+#include "runtime/device/device.h"
 
 #include <math.h>
 #include <omp.h>
@@ -62,7 +63,7 @@ lucid_status lucid_workers_create(lucid_attention *a) {
         lucid_worker *w = &a->workers[t];
         w->scratch = lucid_alloc(lucid_kernels_scratch_floats(a->shape) * sizeof(float));
         w->keys = malloc((size_t)keys * sizeof *w->keys);
-        w->tiles = malloc((size_t)keys * sizeof *w->tiles);
+        w->tiles = malloc((size_t)(keys + LUCID_KEY_RANGE_TILES) * sizeof *w->tiles);
         w->sums = malloc((size_t)keys * sizeof *w->sums);
         if (!w->scratch || !w->keys || !w->tiles || !w->sums)
             return lucid_fail(LUCID_ERR_MEMORY, "no memory for thread %d's scratch", t);
@@ -138,10 +139,11 @@ static lucid_status post(engine *e, int channel, const lucid_transfer *transfer,
     *p = (pending){.transfer = *transfer, .flight = flight};
     e->n_pending[channel][flight]++;
     int link = 2 * channel + transfer->link; /* the transport's channel */
-    if (flight == RECEIVES) return lucid_comm_post_recv(a->comm, link, transfer->peer, tile, bytes, &p->request);
+    const lucid_mover *m = &a->mover;
+    if (flight == RECEIVES) return m->recv(m->context, link, transfer->peer, tile, bytes, &p->request);
     a->result.bytes_sent += (double)bytes;
     a->result.messages_sent++;
-    return lucid_comm_post_send(a->comm, link, transfer->peer, tile, bytes, &p->request);
+    return m->send(m->context, link, transfer->peer, tile, bytes, &p->request);
 }
 
 static lucid_status post_all(engine *e, int channel) {
@@ -165,7 +167,7 @@ static lucid_status test_all(engine *e, int channel) {
         if (!p->request) continue;
         left--;
         bool done = false;
-        LUCID_TRY(lucid_comm_test(e->a->comm, p->request, &done));
+        LUCID_TRY(e->a->mover.test(e->a->mover.context, p->request, &done));
         if (!done) continue;
         p->request = NULL;
         n_pending[p->flight]--;
@@ -319,7 +321,8 @@ static bool take(engine *e, int thread, lucid_assignment *job) {
     return false;
 }
 
-static void finish_piece(engine *e, const lucid_assignment *job) {
+static void finish_piece(engine *e, int thread, const lucid_assignment *job) {
+    if (!e->status) e->status = e->a->workers[thread].status;
     const lucid_piece *p = &job->piece;
     lucid_schedule_done(job->channel->schedule, p);
     const lucid_channel *c = job->channel;
@@ -384,7 +387,7 @@ static void work(engine *e, int thread) {
     double idle_since = 0;
     for (;;) {
         omp_set_lock(&e->a->lock);
-        if (have) finish_piece(e, &job);
+        if (have) finish_piece(e, thread, &job);
         if (!e->status) e->status = progress(e, thread);
         if (!e->status && hook_due(e, thread)) call_hook(e);
         have = !e->status && !e->finished && take(e, thread, &job);
@@ -500,7 +503,9 @@ lucid_status lucid_attention_run(lucid_attention *a) {
         c->attend_cost = a->group;
         lucid_schedule_start(c->schedule, lucid_start_cursor(a, i, 0));
     }
-    lucid_status status = lucid_engine_run(a, a->channels, a->plan.channels, count_work(a));
+    double total = count_work(a);
+    lucid_status status =
+        a->device ? lucid_device_run(a, total) : lucid_engine_run(a, a->channels, a->plan.channels, total);
     a->ran = !status;
     return status;
 }

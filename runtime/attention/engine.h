@@ -12,6 +12,7 @@ struct lucid_worker {
     lucid_key_sums *sums; /* (keys_max) the same of a backward piece */
     float **tiles;        /* (range_max) where those tiles lie */
     double phase[LUCID_N_PHASES];
+    lucid_status status; /* of its last piece */
     lucid_event *events;
     int64_t n_events, events_capacity;
     char padding[64]; /* no false sharing */

@@ -5,7 +5,15 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { TILE_MAX = 512, TILES_PER_RANK = 16, CHANNELS_MAX = 16, CYCLIC_WINDOW = 8, TILE_LIMIT = 1 << 24 };
+enum {
+    TILE_MAX = 512,
+    TILES_PER_RANK = 16,
+    CHANNELS_MAX = 16,
+    CYCLIC_WINDOW = 8,
+    DEVICE_TILE_MAX = 8192,
+    DEVICE_TILES_PER_RANK = 8,
+    TILE_LIMIT = 1 << 24
+};
 static const size_t DEFAULT_BUDGET = (size_t)1 << 30;
 
 static int64_t min64(int64_t a, int64_t b) {
@@ -57,11 +65,18 @@ static lucid_status check_options(const lucid_options *o, const lucid_problem *p
     return LUCID_OK;
 }
 
+/* A GPU wants thousands of rows at once, and the chain enough tiles. */
+static int64_t device_tile(const lucid_problem *p, int world_size) {
+    int64_t tile = ceil_div(p->seqlen, (int64_t)DEVICE_TILES_PER_RANK * world_size * LUCID_GRANULE) * LUCID_GRANULE;
+    return tile < DEVICE_TILE_MAX ? tile : DEVICE_TILE_MAX;
+}
+
 /* Large tiles cost least; but where ranks or threads share the chain there should be enough of them. A tile that was
  * asked for stays what it is, even beyond the sequence: a cache's records lie by it. */
 static int64_t choose_tile(const lucid_problem *p, const lucid_options *o, int world_size) {
     int64_t whole = ceil_div(p->seqlen, LUCID_GRANULE) * LUCID_GRANULE;
     if (o->tile) return o->tile;
+    if (o->cuda) return min64(whole, world_size == 1 ? TILE_LIMIT : device_tile(p, world_size));
     int64_t workers = (int64_t)world_size * (o->threads ? o->threads : 1);
     int64_t tile = TILE_MAX;
     while (workers > 1 && tile > LUCID_GRANULE && p->seqlen / tile < TILES_PER_RANK * workers) tile /= 2;
@@ -70,7 +85,7 @@ static int64_t choose_tile(const lucid_problem *p, const lucid_options *o, int w
 
 static int choose_channels(const lucid_problem *p, const lucid_options *o) {
     int n_sequences = p->batch * p->n_kv_heads;
-    int wanted = o->channels ? o->channels : o->threads > 2 ? o->threads : 2;
+    int wanted = o->channels ? o->channels : o->cuda ? 1 : o->threads > 2 ? o->threads : 2;
     if (wanted > CHANNELS_MAX) wanted = CHANNELS_MAX;
     return wanted < n_sequences ? wanted : n_sequences;
 }

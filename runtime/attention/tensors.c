@@ -191,6 +191,7 @@ lucid_status lucid_attention_load(lucid_attention *a, lucid_tensor tensor, lucid
     if (a->problem.n_cached && !a->bound) return lucid_fail(LUCID_ERR_INTERNAL, "load on top of no cache: bind one");
     if (tensor == LUCID_DOUT && !(a->backward && a->ran))
         return lucid_fail(LUCID_ERR_INTERNAL, "dout is read after a run that backward was planned for");
+    if (tensor <= LUCID_V) a->dtypes[tensor] = dtype;
     if (tensor == LUCID_V) lucid_samples_reset(a);
     lucid_cursors_reset(a);
 #pragma omp parallel num_threads(a->threads) reduction(+ : read_seconds)

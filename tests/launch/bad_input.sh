@@ -43,7 +43,8 @@ command_lines() {
     refuse 2 "--save: softmax attention has no y" attend --random 64 --attention softmax --save y
     refuse 2 "--layout: 'spiral' is none of" attend --random 64 --layout spiral
     refuse 2 "--isa: 'sse' is none of" attend --random 64 --isa sse
-    refuse 2 "--device" attend --random 64 --device cuda
+    refuse 2 "--device cuda" attend --random 64 --device cuda
+    refuse 2 "--device cuda" bench --lengths 64 --decode --device cuda
     refuse 2 "--lengths: 'x' is not a whole number" bench --quiet --lengths x
     refuse 2 "--cached: 'x' is not a whole number" bench --quiet --decode --cached x
     refuse 2 "--decode and --backward are two measurements" bench --decode --backward

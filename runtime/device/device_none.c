@@ -1,0 +1,17 @@
+/* A build without kernels for GPUs. */
+#include "runtime/device/device.h"
+
+lucid_status lucid_device_create(lucid_device **device, lucid_attention *a) {
+    (void)device, (void)a;
+    return lucid_fail(LUCID_ERR_USAGE, "--device cuda: this build has no GPU kernels. Configure it with "
+                                       "-DLUCID_CUDA=ON, where nvcc is, or run with --device cpu");
+}
+
+void lucid_device_destroy(lucid_device *device) {
+    (void)device;
+}
+
+lucid_status lucid_device_run(lucid_attention *a, double work_total) {
+    (void)a, (void)work_total;
+    return lucid_fail(LUCID_ERR_INTERNAL, "a run on a device that this build does not have");
+}

@@ -1,0 +1,116 @@
+#include "runtime/device/staging.h"
+
+#include "runtime/device/check.h"
+
+#include <stdlib.h>
+
+/* A message under way, or, in the pool, its buffer. */
+typedef struct slot {
+    struct slot *next;
+    void *host;   /* (tile_bytes) pinned */
+    void *device; /* where it goes once received; NULL: a send */
+    size_t bytes;
+    lucid_request *request; /* the transport's */
+} slot;
+
+struct lucid_staging {
+    lucid_comm *comm;
+    int ordinal;
+    size_t tile_bytes;
+    slot *pool;
+    cudaStream_t stream;
+};
+
+lucid_status lucid_staging_create(lucid_staging **staging, lucid_comm *comm, int ordinal, size_t tile_bytes) {
+    lucid_staging *s = calloc(1, sizeof *s);
+    if (!s) return lucid_fail(LUCID_ERR_MEMORY, "no memory");
+    *s = (lucid_staging){.comm = comm, .ordinal = ordinal, .tile_bytes = tile_bytes};
+    lucid_status status = LUCID_CUDA_CHECK(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
+    if (status) {
+        free(s);
+        return status;
+    }
+    *staging = s;
+    return LUCID_OK;
+}
+
+void lucid_staging_destroy(lucid_staging *s) {
+    if (!s) return;
+    for (slot *next; s->pool; s->pool = next) {
+        next = s->pool->next;
+        cudaFreeHost(s->pool->host);
+        free(s->pool);
+    }
+    cudaStreamDestroy(s->stream);
+    free(s);
+}
+
+static lucid_status slot_take(slot **taken, lucid_staging *s) {
+    slot *free_slot = s->pool;
+    LUCID_TRY(LUCID_CUDA_CHECK(cudaSetDevice(s->ordinal))); /* the calling thread's */
+    if (!free_slot) {
+        free_slot = calloc(1, sizeof *free_slot);
+        if (!free_slot) return lucid_fail(LUCID_ERR_MEMORY, "no memory for a message");
+        lucid_status status = LUCID_CUDA_CHECK(cudaMallocHost(&free_slot->host, s->tile_bytes));
+        if (status) {
+            free(free_slot);
+            return status;
+        }
+    } else {
+        s->pool = free_slot->next;
+    }
+    *taken = free_slot;
+    return LUCID_OK;
+}
+
+static void slot_return(lucid_staging *s, slot *taken) {
+    taken->next = s->pool;
+    s->pool = taken;
+}
+
+static lucid_status copy(lucid_staging *s, void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind) {
+    LUCID_TRY(LUCID_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, kind, s->stream)));
+    return LUCID_CUDA_CHECK(cudaStreamSynchronize(s->stream));
+}
+
+lucid_status lucid_staging_send(void *staging, int channel, int peer, const void *tile, size_t bytes,
+                                lucid_request **request) {
+    lucid_staging *s = staging;
+    slot *taken;
+    LUCID_TRY(slot_take(&taken, s));
+    taken->device = NULL;
+    taken->bytes = bytes;
+    lucid_status status = copy(s, taken->host, tile, bytes, cudaMemcpyDeviceToHost);
+    if (!status) status = lucid_comm_post_send(s->comm, channel, peer, taken->host, bytes, &taken->request);
+    if (status)
+        slot_return(s, taken);
+    else
+        *request = (lucid_request *)taken;
+    return status;
+}
+
+lucid_status lucid_staging_recv(void *staging, int channel, int peer, void *tile, size_t bytes,
+                                lucid_request **request) {
+    lucid_staging *s = staging;
+    slot *taken;
+    LUCID_TRY(slot_take(&taken, s));
+    taken->device = tile;
+    taken->bytes = bytes;
+    lucid_status status = lucid_comm_post_recv(s->comm, channel, peer, taken->host, bytes, &taken->request);
+    if (status)
+        slot_return(s, taken);
+    else
+        *request = (lucid_request *)taken;
+    return status;
+}
+
+lucid_status lucid_staging_test(void *staging, lucid_request *request, bool *done) {
+    lucid_staging *s = staging;
+    slot *taken = (slot *)request;
+    LUCID_TRY(lucid_comm_test(s->comm, taken->request, done));
+    if (!*done) return LUCID_OK;
+    LUCID_TRY(LUCID_CUDA_CHECK(cudaSetDevice(s->ordinal)));
+    if (taken->device) LUCID_TRY(copy(s, taken->device, taken->host, taken->bytes, cudaMemcpyHostToDevice));
+    slot_return(s, taken);
+    return LUCID_OK;
+}
