@@ -76,7 +76,7 @@ static lucid_status copy(lucid_staging *s, void *to, const void *from, size_t by
 lucid_status lucid_staging_send(void *staging, int channel, int peer, const void *tile, size_t bytes,
                                 lucid_request **request) {
     lucid_staging *s = staging;
-    slot *taken;
+    slot *taken = NULL;
     LUCID_TRY(slot_take(&taken, s));
     taken->device = NULL;
     taken->bytes = bytes;
@@ -92,7 +92,7 @@ lucid_status lucid_staging_send(void *staging, int channel, int peer, const void
 lucid_status lucid_staging_recv(void *staging, int channel, int peer, void *tile, size_t bytes,
                                 lucid_request **request) {
     lucid_staging *s = staging;
-    slot *taken;
+    slot *taken = NULL;
     LUCID_TRY(slot_take(&taken, s));
     taken->device = tile;
     taken->bytes = bytes;

@@ -34,7 +34,7 @@
 
 namespace emulator {
 
-enum { WARP = 32, STACK_BYTES = 256 << 10 };
+enum { WARP = 32, STACK_BYTES = 64 << 10 };
 
 struct index3 {
     unsigned x;
@@ -58,7 +58,7 @@ struct thread_state {
     ucontext_t context; /* where it starts; from then on, */
     jmp_buf place;      /* where it goes on */
     bool started;
-    std::vector<unsigned char> stack;
+    std::unique_ptr<unsigned char[]> stack;
     block_state *block;
     index3 thread_index;
     bool done;
@@ -128,6 +128,16 @@ static void thread_main() {
     _longjmp(scheduler, 1);
 }
 
+/* Stacks outlive their blocks: the system would clear new ones. */
+static std::vector<std::unique_ptr<unsigned char[]>> stacks;
+
+static inline std::unique_ptr<unsigned char[]> take_stack() {
+    if (stacks.empty()) return std::unique_ptr<unsigned char[]>(new unsigned char[STACK_BYTES]);
+    auto stack = std::move(stacks.back());
+    stacks.pop_back();
+    return stack;
+}
+
 static inline std::unique_ptr<block_state> start_block(unsigned index, unsigned threads, size_t shared_bytes) {
     auto b = std::make_unique<block_state>();
     b->block_index = {index};
@@ -138,15 +148,15 @@ static inline std::unique_ptr<block_state> start_block(unsigned index, unsigned 
     b->left = (int)threads;
     for (unsigned t = 0; t < threads; t++) {
         auto s = std::make_unique<thread_state>();
-        s->stack.resize(STACK_BYTES);
+        s->stack = take_stack();
         s->block = b.get();
         s->thread_index = {t};
         s->done = s->started = false;
         s->warp_round = 0;
         s->waits_for = NULL;
         getcontext(&s->context);
-        s->context.uc_stack.ss_sp = s->stack.data();
-        s->context.uc_stack.ss_size = s->stack.size();
+        s->context.uc_stack.ss_sp = s->stack.get();
+        s->context.uc_stack.ss_size = STACK_BYTES;
         s->context.uc_link = NULL;
         makecontext(&s->context, thread_main, 0);
         b->threads.push_back(std::move(s));
@@ -177,7 +187,10 @@ static inline void launch(const std::function<void()> &body, unsigned blocks, un
         size_t r = generator() % running.size();
         block_state *b = running[r].get();
         run_warp(b, (unsigned)(generator() % b->warps.size()));
-        if (b->left == 0) running.erase(running.begin() + (long)r);
+        if (b->left == 0) {
+            for (auto &t : b->threads) stacks.push_back(std::move(t->stack));
+            running.erase(running.begin() + (long)r);
+        }
         if (++idle_rounds > 200000) fail("deadlock: every thread waits");
     }
 }

@@ -1,10 +1,6 @@
 /* The GPU's kernels, run on the CPU by the emulator, against the fp64 oracle: widths, ragged lengths, grouped heads,
  * any cut into row and key tiles with the same bits, any order in which blocks and warps go on. */
-#include "tests/gpu/emulator.h"
-
-#include "kernels/cuda/mma.cuh"
-#include "kernels/cuda/pack.cuh"
-#include "kernels/cuda/simt.cuh"
+#include "tests/gpu/emulated_kernels.h"
 
 extern "C" {
 #include "kernels/ref/dense.h"
@@ -16,30 +12,6 @@ struct test_case {
     int head_dim, value_dim, n, n_kv_heads, group;
     int tile; /* granules */
 };
-
-struct launches {
-    void (*update)(lucid_cuda_piece), (*solve)(lucid_cuda_piece), (*attend)(lucid_cuda_piece);
-    unsigned threads;
-    int granules;
-    size_t solve_bytes, attend_bytes;
-};
-
-template <typename Tag, int PANELS> static launches mma_launches() {
-    typedef mma_sizes<PANELS> S;
-    return {mma_update<Tag, PANELS>, mma_solve<Tag, PANELS>, mma_attend<Tag, PANELS>, MMA_THREADS, S::M,
-            S::solve_bytes + 16,     S::attend_bytes};
-}
-
-template <typename Tag> static launches launches_of_width(int panels) {
-    return panels == 1 ? mma_launches<Tag, 1>() : panels == 2 ? mma_launches<Tag, 2>() : mma_launches<Tag, 4>();
-}
-
-static launches launches_of(lucid_cuda_shape shape) {
-    size_t bytes = simt_shared_bytes(shape);
-    if (shape.dtype == LUCID_F32) return {simt_update, simt_solve, simt_attend, SIMT_THREADS, 1, bytes, bytes};
-    return shape.dtype == LUCID_BF16 ? launches_of_width<bf16_tag>(shape.panels)
-                                     : launches_of_width<f16_tag>(shape.panels);
-}
 
 static float rounded(float x, lucid_dtype dtype) {
     return dtype == LUCID_F32    ? x
