@@ -6,6 +6,9 @@
  *   attend   flops of the softmax pass / (thread time in it * peak of a thread)     its kernels alone
  *   both     flops / (slowest rank's run * peak)                                    with waits and messages
  *   packed   flops / (slowest rank's run and packing * peak)
+ *
+ * With --device cuda the peak is the rate of a bf16 matrix product by cuBLAS, and a GPU counts as one thread.
+ *
  *   softmax  the same as `both` for a run with --attention softmax, without the solve
  */
 #include "launch/bench_backward.h"
@@ -64,10 +67,11 @@ typedef struct {
 typedef struct {
     double run, packed;   /* slowest rank's seconds */
     double solve, attend; /* thread seconds of all ranks */
-    double flops, peak, threads;
+    double flops, peak;
+    double threads; /* that do the work: a GPU is one */
 } totals;
 
-static totals totals_of(const lucid_rank_report *ranks, int n) {
+static totals totals_of(const lucid_rank_report *ranks, int n, bool cuda) {
     launch_figures g = launch_figures_of(ranks, n);
     totals t = {.flops = g.flops, .peak = g.peak};
     t.run = launch_spread_of(ranks, n, offsetof(lucid_rank_report, wall)).max;
@@ -76,7 +80,7 @@ static totals totals_of(const lucid_rank_report *ranks, int n) {
         const double *phase = ranks[r].phase;
         t.solve += phase[LUCID_PHASE_UPDATE] + phase[LUCID_PHASE_SOLVE];
         t.attend += phase[LUCID_PHASE_ATTEND];
-        t.threads += ranks[r].threads;
+        t.threads += cuda ? 1 : ranks[r].threads;
     }
     return t;
 }
@@ -104,7 +108,7 @@ static lucid_status measure(totals *t, lucid_certificate_result *certificate, la
     job->report.fma_peak = (before + after) / 2;
     LUCID_TRY(launch_job_certify(certificate, job));
     LUCID_TRY(launch_job_gather(&ranks, job));
-    if (ranks) *t = totals_of(ranks, job->comm->world_size);
+    if (ranks) *t = totals_of(ranks, job->comm->world_size, job->run.cuda);
     launch_reports_free(ranks, job->comm->world_size);
     return LUCID_OK;
 }
@@ -151,7 +155,7 @@ static lucid_status repeat_once(row *r, double *x, const launch_options *options
     lucid_status status = run_job(&t, &certificate, &job, options, comm, source);
     if (!status) {
         r->plan = *lucid_attention_plan(job.attention);
-        r->isa = lucid_attention_kernels(job.attention)->isa;
+        r->isa = job.run.cuda ? "cuda" : lucid_attention_kernels(job.attention)->isa;
         r->threads = job.run.threads;
         keep_worst(&r->certificate, &certificate);
         fill_shares(x, &t, &source->problem);
@@ -254,7 +258,9 @@ static void print_header(const launch_options *options, const lucid_comm *comm) 
     printf("# lucid bench %s, commit %s, %s; medians of %" PRId64 " repetitions\n", LUCID_VERSION, LUCID_COMMIT,
            comm->description, options->repeat);
     printf("# outside the timers: making or reading the input, allocation, the certificate\n");
-    printf("# shares in %% of the FMA peak that all threads reach at once, before and after each repetition\n");
+    printf("# shares in %% of the %s, before and after each repetition\n",
+           options->device == DEVICE_CUDA ? "rate of a bf16 matrix product of 8192^3 by cuBLAS on all GPUs at once"
+                                          : "FMA peak that all threads reach at once");
     const lucid_blas *blas;
     if (options->baseline == BASELINE_OPENBLAS)
         printf("# baseline: OpenBLAS's blocked solve on one core, core type %s\n",

@@ -118,10 +118,14 @@ lucid_status launch_job_backward(launch_job *job) {
 }
 
 lucid_status launch_job_measure_peak(launch_job *job) {
-    lucid_comm_phase(job->comm, "measuring the FMA peak");
+    lucid_comm_phase(job->comm, job->run.cuda ? "timing a matrix product" : "measuring the FMA peak");
     LUCID_TRY(lucid_comm_barrier(job->comm));
-    job->report.fma_peak = launch_peak_measure(lucid_attention_kernels(job->attention), job->run.threads);
-    return lucid_comm_barrier(job->comm);
+    lucid_status status = LUCID_OK;
+    if (job->run.cuda)
+        status = lucid_attention_device_peak(job->attention, &job->report.fma_peak);
+    else
+        job->report.fma_peak = launch_peak_measure(lucid_attention_kernels(job->attention), job->run.threads);
+    return lucid_comm_agree(job->comm, status);
 }
 
 lucid_status launch_job_certify(lucid_certificate_result *certificate, launch_job *job) {

@@ -156,8 +156,8 @@ static void print_figures(FILE *f, const launch_report *report) {
         if (report->ranks[r].memory_peak > report->ranks[largest].memory_peak) largest = r;
     }
     char text[32];
-    fprintf(f, "  rate        %.1f Gflop/s, %.1f %% of the measured FMA peak of %.1f Gflop/s\n", 1e-9 * g.rate,
-            100 * g.rate / g.peak, 1e-9 * g.peak);
+    fprintf(f, "  rate        %.1f Gflop/s, %.1f %% of the measured %s of %.1f Gflop/s\n", 1e-9 * g.rate,
+            100 * g.rate / g.peak, report->job->run.cuda ? "bf16 matrix product" : "FMA peak", 1e-9 * g.peak);
     fprintf(f, "  efficiency  %.3f (busy thread time / all thread time of run)\n", g.efficiency);
     fprintf(f, "  sent        %s in %" PRId64 " message%s, all ranks\n", launch_bytes_text(text, sent.sum), messages,
             plural(messages));

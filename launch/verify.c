@@ -22,6 +22,7 @@ typedef struct {
 
 typedef struct {
     double y, out, lse;
+    const char *reason; /* of y and out */
 } tolerances;
 
 static tolerances tolerances_of(const launch_job *job, const launch_collection *c) {
@@ -30,7 +31,12 @@ static tolerances tolerances_of(const launch_job *job, const launch_collection *
     int64_t n = (int64_t)p->batch * p->n_heads * p->seqlen;
     for (int64_t i = 0; c->tensors[LUCID_LSE] && i < n; i++) largest = fmax(largest, fabsf(c->tensors[LUCID_LSE][i]));
     double y = 16 * u * sqrt_d * sqrt((double)p->seqlen);
-    return (tolerances){.y = y, .out = y, .lse = 16 * u * sqrt_d * largest};
+    tolerances t = {y, y, 16 * u * sqrt_d * largest, "16 u sqrt(d N), u = 2^-24"};
+    if (job->run.cuda && job->source->dtypes[LUCID_K] != LUCID_F32 && y < 1e-2) {
+        t.y = t.out = 1e-2;
+        t.reason = "weights and y of 16 bits in matrix products";
+    }
+    return t;
 }
 
 static const float *part(const launch_collection *c, const lucid_problem *p, lucid_tensor tensor, int batch, int head) {
@@ -108,9 +114,9 @@ static int print_verdict(const verdict *v, const tolerances *t, const launch_job
     bool lucid = job->source->problem.attention == LUCID_ATTENTION_LUCID;
     int failed = 0;
     printf("row-wise errors against fp64 references\n");
-    if (lucid) failed += print_error("y", "dense", v->dense.y, t->y, "16 u sqrt(d N), u = 2^-24");
-    if (!isnan(v->scalapack)) failed += print_error("y", "ScaLAPACK", v->scalapack, t->y, "16 u sqrt(d N)");
-    failed += print_error("out", "dense", v->dense.out, t->out, "16 u sqrt(d N)");
+    if (lucid) failed += print_error("y", "dense", v->dense.y, t->y, t->reason);
+    if (!isnan(v->scalapack)) failed += print_error("y", "ScaLAPACK", v->scalapack, t->y, t->reason);
+    failed += print_error("out", "dense", v->dense.out, t->out, t->reason);
     failed += print_error("lse", "dense", v->dense.lse, t->lse, "16 u sqrt(d) max |lse|");
     const char *missing = lucid && isnan(v->scalapack) ? lucid_scalapack_missing(job->comm) : "";
     if (lucid && isnan(v->scalapack))

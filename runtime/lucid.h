@@ -159,6 +159,8 @@ typedef struct {
 
 const lucid_plan *lucid_attention_plan(const lucid_attention *attention);
 const lucid_kernels *lucid_attention_kernels(const lucid_attention *attention);
+/* With options.cuda: flop/s of a bf16 matrix product of 8192^3 by cuBLAS on this rank's GPU, now. Local. */
+lucid_status lucid_attention_device_peak(const lucid_attention *attention, double *flops_per_second);
 lucid_result lucid_attention_result(const lucid_attention *attention);
 
 /* One piece of work or communication of the last run, for traces. Times in seconds from the start of run. */

@@ -22,7 +22,8 @@ enum { LUCID_DEVICE_THREADS = 3 };
 /* Errors: UNSUPPORTED where this build or machine has no GPU, or for what only CPUs do: caches, gradients, snapshots,
  * rounded values. Local. */
 lucid_status lucid_device_create(lucid_device **device, lucid_attention *a);
-void lucid_device_destroy(lucid_device *device); /* NULL is fine */
+void lucid_device_destroy(lucid_device *device);      /* NULL is fine */
+int lucid_device_ordinal(const lucid_device *device); /* CUDA's number of it */
 
 /* lucid_attention_run on the device; work_total as for lucid_engine_run. Collective. */
 lucid_status lucid_device_run(lucid_attention *a, double work_total);

@@ -98,6 +98,10 @@ void lucid_device_destroy(lucid_device *d) {
     free(d);
 }
 
+int lucid_device_ordinal(const lucid_device *d) {
+    return d->ordinal;
+}
+
 static lucid_status allocate(void *pointer, size_t bytes) {
     return LUCID_CUDA_CHECK(cudaMalloc(pointer, bytes ? bytes : 16));
 }
