@@ -89,15 +89,10 @@ void lucid_turn(float *x, const float *rotations, int64_t period, int64_t n_rows
 
 /* --- the MLP's middle --- */
 
-/* activation(x) and its derivative. */
+/* activation(x) and its derivative, of those that no vectors are made of. */
 typedef struct {
     float value, slope;
 } curve;
-
-static inline curve silu(float x) {
-    const float s = lucid_vector_sigmoid(x);
-    return (curve){x * s, s * (1 + x * (1 - s))};
-}
 
 static inline curve gelu(float x) {
     const float share = 0.5f * (1 + erff(x * (float)M_SQRT1_2));
@@ -117,17 +112,17 @@ static curve other_curve(float x, int activation) {
 LUCID_CLONES static void silu_span(float *restrict hidden, const float *restrict gate, const float *restrict up,
                                    int64_t n) {
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) hidden[i] = silu(gate[i]).value * up[i];
+    for (int64_t i = 0; i < n; i++) hidden[i] = gate[i] * lucid_vector_sigmoid(gate[i]) * up[i];
 }
 
 LUCID_CLONES static void silu_span_backward(float *restrict gate, float *restrict up, float *restrict hidden,
                                             const float *restrict dhidden, int64_t n) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        const curve c = silu(gate[i]);
-        hidden[i] = c.value * up[i];
-        gate[i] = dhidden[i] * up[i] * c.slope;
-        up[i] = dhidden[i] * c.value;
+        const float x = gate[i], share = lucid_vector_sigmoid(x), value = x * share;
+        hidden[i] = value * up[i];
+        gate[i] = dhidden[i] * up[i] * (share + value * (1 - share));
+        up[i] = dhidden[i] * value;
     }
 }
 

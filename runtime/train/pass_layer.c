@@ -11,17 +11,16 @@ static const lucid_model_config *config_of(const lucid_pass *p) {
     return &p->trainee->model.config;
 }
 
-void lucid_pass_multiply(const lucid_pass *p, float *out, const lucid_linear *linear, const float *x, int64_t n_rows,
-                         bool accumulate) {
-    if (n_rows > 0) lucid_matmul(out, linear, x, n_rows, accumulate, p->blas, p->options.threads);
+void lucid_pass_multiply(const lucid_pass *p, float *out, const lucid_linear *linear, const float *x,
+                         const lucid_leaf *leaves, int n_leaves, bool accumulate) {
+    lucid_matmul_leaves(out, linear, x, leaves, n_leaves, accumulate, p->blas, p->options.threads);
 }
 
 void lucid_pass_multiply_backward(const lucid_pass *p, float *dx, const lucid_linear *l, const float *dout,
                                   const float *x, const lucid_leaf *leaves, int n_leaves, bool accumulate) {
-    const int64_t n_rows = n_leaves ? leaves[n_leaves - 1].first + leaves[n_leaves - 1].n_rows : 0;
     lucid_matmul_weight(lucid_trainee_gradient(p->trainee, l->weight), lucid_trainee_gradient(p->trainee, l->bias), l,
                         dout, x, leaves, n_leaves, p->scratch, p->blas, p->options.threads);
-    if (dx) lucid_matmul_input(dx, l, dout, n_rows, accumulate, p->blas, p->options.threads);
+    if (dx) lucid_matmul_input(dx, l, dout, leaves, n_leaves, accumulate, p->blas, p->options.threads);
 }
 
 /* The normed input of a half of a layer: in p->normed, or x itself where there is no norm. */
@@ -110,15 +109,15 @@ static lucid_status attention_forward(lucid_pass *p, const lucid_pass_layer *kep
     const int64_t n_rows = p->micro.n_rows;
     const size_t bytes = (size_t)n_rows * (size_t)c->hidden_size * sizeof(float);
     const float *normed = norm(p, kept->input, l->input_norm);
-    lucid_pass_multiply(p, p->q, &w.q, normed, n_rows, false);
-    lucid_pass_multiply(p, p->k, &w.k, normed, n_rows, false);
-    lucid_pass_multiply(p, p->v, &w.v, normed, n_rows, false);
+    lucid_pass_multiply(p, p->q, &w.q, normed, p->leaves, p->micro.n_leaves, false);
+    lucid_pass_multiply(p, p->k, &w.k, normed, p->leaves, p->micro.n_leaves, false);
+    lucid_pass_multiply(p, p->v, &w.v, normed, p->leaves, p->micro.n_leaves, false);
     place_heads(p, p->q, kept->q, l->q_norm, c->n_heads);
     place_heads(p, p->k, kept->k, l->k_norm, c->n_kv_heads);
     scale_queries(p, p->q);
     LUCID_TRY(lucid_pass_attend(p, kept));
     memcpy(kept->middle, l->o_proj ? kept->input : kept->attended, bytes);
-    if (l->o_proj) lucid_pass_multiply(p, kept->middle, &w.o, kept->attended, n_rows, true);
+    if (l->o_proj) lucid_pass_multiply(p, kept->middle, &w.o, kept->attended, p->leaves, p->micro.n_leaves, true);
     return LUCID_OK;
 }
 
@@ -152,10 +151,10 @@ static void mlp_forward(lucid_pass *p, const lucid_pass_layer *kept, const lucid
     memcpy(p->x, kept->middle, (size_t)n_rows * (size_t)c->hidden_size * sizeof *p->x);
     if (!l->gate_proj) return;
     const float *normed = norm(p, kept->middle, l->post_attention_norm);
-    lucid_pass_multiply(p, kept->gate, &w.gate, normed, n_rows, false);
-    lucid_pass_multiply(p, kept->up, &w.up, normed, n_rows, false);
+    lucid_pass_multiply(p, kept->gate, &w.gate, normed, p->leaves, p->micro.n_leaves, false);
+    lucid_pass_multiply(p, kept->up, &w.up, normed, p->leaves, p->micro.n_leaves, false);
     lucid_gate(p->hidden, kept->gate, kept->up, n_rows * c->intermediate_size, c->activation, p->options.threads);
-    lucid_pass_multiply(p, p->x, &w.down, p->hidden, n_rows, true);
+    lucid_pass_multiply(p, p->x, &w.down, p->hidden, p->leaves, p->micro.n_leaves, true);
 }
 
 /* p->dx: from the gradient of the layer's output to that of middle */
@@ -165,7 +164,7 @@ static void mlp_backward(lucid_pass *p, const lucid_pass_layer *kept, const luci
     const lucid_leaf *leaves = p->leaves;
     const int n = p->micro.n_leaves;
     if (!l->gate_proj) return;
-    lucid_matmul_input(p->dhidden, &w.down, p->dx, p->micro.n_rows, false, p->blas, p->options.threads);
+    lucid_matmul_input(p->dhidden, &w.down, p->dx, leaves, n, false, p->blas, p->options.threads);
     lucid_gate_backward(kept->gate, kept->up, p->hidden, p->dhidden, p->micro.n_rows * c->intermediate_size,
                         c->activation, p->options.threads);
     lucid_pass_multiply_backward(p, NULL, &w.down, p->dx, p->hidden, leaves, n, false);

@@ -58,7 +58,7 @@ static void run_leaf(lucid_pass_sums *sums, lucid_pass *p, const lucid_leaf *lea
     float *dnormed = m->norm ? p->dnormed + at : p->dx + at;
     if (m->norm)
         lucid_rms_norm(p->normed + at, p->x + at, m->norm, leaf->n_rows, hidden, m->config.rms_norm_eps, threads);
-    lucid_pass_multiply(p, p->outputs, &head, normed, leaf->n_rows, false);
+    lucid_pass_multiply(p, p->outputs, &head, normed, &own, 1, false);
     leaf_losses(sums, p, leaf, scale);
     if (!learn) return;
     lucid_pass_multiply_backward(p, dnormed, &head, p->outputs, normed, &own, 1, false);

@@ -47,8 +47,8 @@ static inline int lucid_pass_kv(const lucid_pass *p) {
 }
 
 /* out = x (n_rows, n_in) weight^T + bias [+ out] */
-void lucid_pass_multiply(const lucid_pass *p, float *out, const lucid_linear *linear, const float *x, int64_t n_rows,
-                         bool accumulate);
+void lucid_pass_multiply(const lucid_pass *p, float *out, const lucid_linear *linear, const float *x,
+                         const lucid_leaf *leaves, int n_leaves, bool accumulate);
 
 /* Gradients of that product: its weights', and dx [+]= unless NULL. Leaves: of the rows that x and dout are. */
 void lucid_pass_multiply_backward(const lucid_pass *p, float *dx, const lucid_linear *linear, const float *dout,

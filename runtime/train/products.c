@@ -7,21 +7,51 @@
 #include <omp.h>
 #include <string.h>
 
-/* Inputs of one call, and outputs of one: what is packed for a call is used by all of its rows. */
-#define BLOCK_INPUT  512
+/* Columns of one call, and outputs of one of a weight's gradient: what is copied for a call serves all of its rows. */
+#define BLOCK        512
 #define BLOCK_WEIGHT 128
 
-void lucid_matmul_input(float *dx, const lucid_linear *l, const float *dout, int64_t n_rows, bool accumulate,
-                        const lucid_blas *blas, int threads) {
-    const int64_t n_panels = n_rows / LUCID_PANEL;
-    const int n_blocks = (l->n_in + BLOCK_INPUT - 1) / BLOCK_INPUT;
+static int n_blocks_of(int n) {
+    return (n + BLOCK - 1) / BLOCK;
+}
+
+static int block_size(int n, int block) {
+    return n - block * BLOCK < BLOCK ? n - block * BLOCK : BLOCK;
+}
+
+static void add_bias(float *out, const float *bias, int64_t n_rows, int n, int ld) {
+    for (int64_t r = 0; r < n_rows; r++)
+        for (int i = 0; i < n; i++) out[r * ld + i] += bias[i];
+}
+
+void lucid_matmul_leaves(float *out, const lucid_linear *l, const float *x, const lucid_leaf *leaves, int n_leaves,
+                         bool accumulate, const lucid_blas *blas, int threads) {
+    const int n_blocks = n_blocks_of(l->n_out);
 #pragma omp parallel for collapse(2) schedule(dynamic) num_threads(threads)
-    for (int64_t panel = 0; panel < n_panels; panel++) {
+    for (int leaf = 0; leaf < n_leaves; leaf++) {
         for (int block = 0; block < n_blocks; block++) {
-            const int first = block * BLOCK_INPUT, n = l->n_in - first < BLOCK_INPUT ? l->n_in - first : BLOCK_INPUT;
-            blas->sgemm(LUCID_BLAS_ROW_MAJOR, LUCID_BLAS_NO_TRANS, LUCID_BLAS_NO_TRANS, LUCID_PANEL, n, l->n_out, 1,
-                        dout + (size_t)panel * LUCID_PANEL * l->n_out, l->n_out, l->weight + first, l->n_in,
-                        accumulate ? 1 : 0, dx + (size_t)panel * LUCID_PANEL * l->n_in + first, l->n_in);
+            const int first = block * BLOCK, n = block_size(l->n_out, block);
+            const size_t row = (size_t)leaves[leaf].first;
+            float *to = out + row * (size_t)l->n_out + first;
+            blas->sgemm(LUCID_BLAS_ROW_MAJOR, LUCID_BLAS_NO_TRANS, LUCID_BLAS_TRANS, (int)leaves[leaf].n_rows, n,
+                        l->n_in, 1, x + row * (size_t)l->n_in, l->n_in, l->weight + (size_t)first * (size_t)l->n_in,
+                        l->n_in, accumulate ? 1 : 0, to, l->n_out);
+            if (l->bias) add_bias(to, l->bias + first, leaves[leaf].n_rows, n, l->n_out);
+        }
+    }
+}
+
+void lucid_matmul_input(float *dx, const lucid_linear *l, const float *dout, const lucid_leaf *leaves, int n_leaves,
+                        bool accumulate, const lucid_blas *blas, int threads) {
+    const int n_blocks = n_blocks_of(l->n_in);
+#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(threads)
+    for (int leaf = 0; leaf < n_leaves; leaf++) {
+        for (int block = 0; block < n_blocks; block++) {
+            const int first = block * BLOCK, n = block_size(l->n_in, block);
+            const size_t row = (size_t)leaves[leaf].first;
+            blas->sgemm(LUCID_BLAS_ROW_MAJOR, LUCID_BLAS_NO_TRANS, LUCID_BLAS_NO_TRANS, (int)leaves[leaf].n_rows, n,
+                        l->n_out, 1, dout + row * (size_t)l->n_out, l->n_out, l->weight + first, l->n_in,
+                        accumulate ? 1 : 0, dx + row * (size_t)l->n_in + first, l->n_in);
         }
     }
 }

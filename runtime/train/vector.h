@@ -10,7 +10,7 @@
 #if defined(__SANITIZE_ADDRESS__)
 #define LUCID_CLONES
 #else
-#define LUCID_CLONES __attribute__((target_clones("arch=skylake-avx512", "avx2", "default")))
+#define LUCID_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 #endif
 
 /* e^x to 2 units in the last place; 0 below -87, e^88 above 88. */
