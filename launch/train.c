@@ -160,20 +160,20 @@ static lucid_status write_log(const train *t, json_t *line) {
 /* One line of the steps since the last. rank 0. */
 static lucid_status say_steps(train *t) {
     const int64_t step = lucid_training_steps(t->training);
-    const lucid_step_result *w = &t->window;
-    const double n = (double)t->window_steps, loss = w->loss / n, accuracy = w->accuracy / n, norm = w->norm / n;
+    const lucid_step_result w = t->window;
+    const double n = (double)t->window_steps, loss = w.loss / n, accuracy = w.accuracy / n, norm = w.norm / n;
     const double speed = n * (double)lucid_training_tokens(t->training) / t->window_seconds;
     launch_progress_end(&t->progress);
     if (!t->options->quiet)
         printf("step %7" PRId64 " of %" PRId64 "  loss %8.5f  right %6.2f %%  rate %.2e  norm %8.4f  %8.0f tokens/s\n",
-               step, t->run.course.n_steps, loss, 100 * accuracy, w->rate, norm, speed);
+               step, t->run.course.n_steps, loss, 100 * accuracy, w.rate, norm, speed);
     fflush(stdout);
     t->window = (lucid_step_result){0};
     t->window_seconds = 0;
     t->window_steps = 0;
     return write_log(t, json_pack("{s:I, s:o, s:o, s:o, s:o, s:o}", "step", (json_int_t)step, "loss",
                                   launch_json_number(loss), "accuracy", launch_json_number(accuracy), "rate",
-                                  launch_json_number(w->rate), "norm", launch_json_number(norm), "tokens_per_second",
+                                  launch_json_number(w.rate), "norm", launch_json_number(norm), "tokens_per_second",
                                   launch_json_number(speed)));
 }
 

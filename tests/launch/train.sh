@@ -17,8 +17,10 @@ succeed "${recipe[@]}" --output one --threads 1 --log one.jsonl --validate 3
 want=$(weights one)
 expect "lines of the log" "$(wc -l <one.jsonl)" 4
 grep -q '^validation: loss' stdout.txt || complain "no validation is printed: $(cat stdout.txt)"
-sed -n 2p one.jsonl >first.json
+sed -n 1p one.jsonl >first.json
 expect "a log line is JSON, of the first checkpoint" "$("$json" first.json step)" 3
+
+awk -v r="$("$json" first.json rate)" 'BEGIN { exit !(r > 0 && r <= 1e-3) }' || complain "rate $("$json" first.json rate)"
 
 # Learning: the loss falls.
 first=$(sed -n 1p one.jsonl | sed 's/.*"loss": \([0-9.]*\).*/\1/') last=$(sed -n 3p one.jsonl | sed 's/.*"loss": \([0-9.]*\).*/\1/')
