@@ -153,7 +153,7 @@ static const struct {
     {"malformed", 9, JOB(5, 0x5a, 0xff, 0xff, 0xff, 0xff)},
     {"envelope has an unknown field 6", 6, {8, 1, 0x12, 0, 0x30, 1}},
     {"Job has an unknown field 200", 7, JOB(3, 0xc0, 0x0c, 1)},
-    {"command has no value 9", 6, JOB(2, 8, 9)},
+    {"command has no value 120", 6, JOB(2, 8, 120)},
     {"layout has no value 4", 6, JOB(2, 0x60, 4)},
     {"dtype has no value -1", 16, JOB(12, 0xa8, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1)},
     {"eps is not finite", 13, JOB(9, 0x51, 0, 0, 0, 0, 0, 0, 0xf0, 0x7f)},
