@@ -331,7 +331,8 @@ static lucid_status choose_factors(lucid_attention *a) {
         status = lucid_comm_allreduce(a->comm, largest + (size_t)s * (size_t)width, width, LUCID_MAX);
     if (status) goto free_both;
     for (size_t i = 0; i < n; i++) factor[i] = factor_of(largest[i]);
-    status = LUCID_CUDA_CHECK(cudaMemcpy(d->factor, factor, n * sizeof *factor, cudaMemcpyDefault));
+    status = LUCID_CUDA_CHECK(cudaMemcpyAsync(d->factor, factor, n * sizeof *factor, cudaMemcpyDefault, d->copies));
+    if (!status) status = LUCID_CUDA_CHECK(cudaStreamSynchronize(d->copies));
 free_both:
     free(factor);
     free(largest);

@@ -230,6 +230,7 @@ gpu_case gpu_case_make(const gpu_inputs *x, lucid_dtype dtype) {
     upload_factors(&c);
     upload(&c, x);
     GPU(cudaMemcpy(c.values, c.rhs, rhs_bytes(&c), cudaMemcpyDeviceToDevice));
+    GPU(cudaDeviceSynchronize()); /* c.stream does not wait for the default one */
     return c;
 }
 
