@@ -30,7 +30,7 @@ static inline float lucid_vector_exp(float x) {
         float f;
         int32_t i;
     } bits = {p};
-    bits.i += (int32_t)n << 23;
+    bits.i += (int32_t)n * (1 << 23); /* n may be negative, and is then not to be shifted */
     return bits.f;
 }
 
