@@ -57,7 +57,6 @@ static void take_all(lucid_pass *p, arena *a) {
     p->scratch =
         take(a, 1, (int64_t)lucid_matmul_weight_floats(max_int(hidden, max_int(q, inner)), p->options.threads));
     p->rotations = c->use_rope ? take(a, p->micro.pack_rows, c->head_dim) : NULL;
-    p->query_scales = p->options.query_log_length > 0 ? take(a, p->micro.pack_rows, 1) : NULL;
     for (int l = 0; l < c->n_layers; l++) take_layer(p, &p->layers[l], a);
 }
 
@@ -101,15 +100,6 @@ static lucid_status set_rotations(lucid_pass *p) {
     return LUCID_OK;
 }
 
-static void set_query_scales(lucid_pass *p) {
-    for (int64_t row = 0; row < p->micro.pack_rows; row++) {
-        int sequence;
-        int64_t token;
-        lucid_micro_token(&p->micro, row, &sequence, &token);
-        p->query_scales[row] = (float)fmax(1, log((double)token + 1) / log(p->options.query_log_length));
-    }
-}
-
 /* --- life --- */
 
 static lucid_status prepare(lucid_pass *p) {
@@ -126,7 +116,6 @@ static lucid_status prepare(lucid_pass *p) {
     p->micro = lucid_micro_make(o->length, o->n_sequences, o->tile, p->comm->world_size, p->comm->rank);
     LUCID_TRY(allocate(p));
     if (p->rotations) LUCID_TRY(set_rotations(p));
-    if (p->query_scales) set_query_scales(p);
     return LUCID_OK;
 }
 

@@ -33,10 +33,9 @@ typedef struct lucid_pass lucid_pass;
 
 /* Zero means default. The same on every rank. */
 typedef struct {
-    int64_t length;          /* tokens of a sequence; no default */
-    int n_sequences;         /* that a micro-batch holds; 0: 1; rounded up to whole packs */
-    int64_t tile;            /* tokens, a multiple of 64; 0: lucid_micro_tile. Part of the bits of weight gradients. */
-    double query_log_length; /* L: the query at position i is scaled by max(1, ln(i + 1) / ln(L)); 0: not */
+    int64_t length;  /* tokens of a sequence; no default */
+    int n_sequences; /* that a micro-batch holds; 0: 1; rounded up to whole packs */
+    int64_t tile;    /* tokens, a multiple of 64; 0: lucid_micro_tile. Part of the bits of weight gradients. */
     const char *isa;
     int threads;
     double timeout;

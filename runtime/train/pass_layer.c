@@ -64,15 +64,6 @@ static linears linears_of(const lucid_pass *p, const lucid_model_layer *l) {
 
 /* --- positions and norms of heads --- */
 
-static void scale_queries(const lucid_pass *p, float *q) {
-    const size_t n = (size_t)lucid_pass_q(p);
-    const int64_t period = p->micro.pack_rows;
-    if (!p->query_scales) return;
-#pragma omp parallel for schedule(static) num_threads(p->options.threads)
-    for (int64_t r = 0; r < p->micro.n_rows; r++)
-        for (size_t i = 0; i < n; i++) q[(size_t)r * n + i] *= p->query_scales[r % period];
-}
-
 /* As lucid_forward has it: RoPE, then the norm of each head. kept: what goes into the norm. */
 static void place_heads(const lucid_pass *p, float *x, float *kept, const float *gain, int n_heads) {
     const lucid_model_config *c = config_of(p);
@@ -114,7 +105,6 @@ static lucid_status attention_forward(lucid_pass *p, const lucid_pass_layer *kep
     lucid_pass_multiply(p, p->v, &w.v, normed, p->leaves, p->micro.n_leaves, false);
     place_heads(p, p->q, kept->q, l->q_norm, c->n_heads);
     place_heads(p, p->k, kept->k, l->k_norm, c->n_kv_heads);
-    scale_queries(p, p->q);
     LUCID_TRY(lucid_pass_attend(p, kept));
     memcpy(kept->middle, l->o_proj ? kept->input : kept->attended, bytes);
     if (l->o_proj) lucid_pass_multiply(p, kept->middle, &w.o, kept->attended, p->leaves, p->micro.n_leaves, true);
@@ -132,7 +122,6 @@ static lucid_status attention_backward(lucid_pass *p, const lucid_pass_layer *ke
     else
         memcpy(p->dattended, p->dx, (size_t)p->micro.n_rows * (size_t)c->hidden_size * sizeof(float));
     LUCID_TRY(lucid_pass_attend_backward(p, kept));
-    scale_queries(p, p->dq);
     place_heads_backward(p, p->dq, p->q, kept->q, l->q_norm, c->n_heads);
     place_heads_backward(p, p->dk, p->k, kept->k, l->k_norm, c->n_kv_heads);
     const float *normed = norm(p, kept->input, l->input_norm);

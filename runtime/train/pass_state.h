@@ -24,7 +24,6 @@ struct lucid_pass {
     lucid_leaf *leaves;             /* (micro.n_leaves) */
     lucid_pass_layer *layers;       /* (n_layers) */
     float *rotations;               /* (pack_rows, head_dim); with RoPE */
-    float *query_scales;            /* (pack_rows); with query_log_length */
     float *x, *dx;                  /* (n_rows, hidden): the residual stream, and its gradient */
     float *normed, *dnormed;        /* (n_rows, hidden) */
     float *q, *k, *v;               /* (n_rows, q), (n_rows, kv) twice */
