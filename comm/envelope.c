@@ -81,18 +81,28 @@ lucid_status lucid_message_check(const ProtobufCMessage *message, lucid_origin o
     return LUCID_OK;
 }
 
-lucid_status lucid_envelope_pack(uint8_t **bytes, size_t *n_bytes, Lucid__Envelope *envelope, size_t max_bytes) {
-    envelope->version = LUCID_MESSAGE_VERSION;
-    const size_t n = lucid__envelope__get_packed_size(envelope);
-    if (n > max_bytes) return lucid_fail(LUCID_ERR_USAGE, "message: %zu bytes, more than %zu", n, max_bytes);
+lucid_status lucid_envelope_pack(uint8_t **bytes, size_t *n_bytes, const lucid_message_kind *kind,
+                                 ProtobufCMessage *body) {
+    Lucid__Envelope envelope = LUCID__ENVELOPE__INIT;
+    envelope.version = LUCID_MESSAGE_VERSION;
+    envelope.body_case = kind->body;
+    envelope.job = (Lucid__Job *)body; /* any body: they share a place */
+    const size_t n = lucid__envelope__get_packed_size(&envelope);
+    if (n > kind->max_bytes)
+        return lucid_fail(LUCID_ERR_USAGE, "message: %zu bytes, more than %zu", n, kind->max_bytes);
     *bytes = malloc(n);
     if (!*bytes) return lucid_fail(LUCID_ERR_MEMORY, "message: no memory for %zu bytes", n);
-    *n_bytes = lucid__envelope__pack(envelope, *bytes);
+    *n_bytes = lucid__envelope__pack(&envelope, *bytes);
     return LUCID_OK;
 }
 
+/* Memory that unpacking may take in all. Freed memory does not count again, so blocks need no sizes. */
+typedef struct {
+    size_t left;
+} allowance;
+
 static void *take(void *context, size_t bytes) {
-    lucid_allowance *a = context;
+    allowance *a = context;
     const size_t overhead = 2 * sizeof(void *); /* malloc's own */
     if (bytes > a->left || a->left - bytes < overhead) return NULL;
     a->left -= bytes + overhead;
@@ -117,7 +127,7 @@ static lucid_status check_version(const uint8_t *bytes, size_t n_bytes, size_t m
     return LUCID_OK;
 }
 
-static lucid_status check_envelope(const Lucid__Envelope *envelope, Lucid__Envelope__BodyCase body, const char *name,
+static lucid_status check_envelope(const Lucid__Envelope *envelope, const lucid_message_kind *kind,
                                    lucid_origin origin) {
     if (envelope->version != LUCID_MESSAGE_VERSION)
         return lucid_fail(origin.failure, "%s: has two versions, %d and %" PRIu32, origin.name, LUCID_MESSAGE_VERSION,
@@ -125,25 +135,22 @@ static lucid_status check_envelope(const Lucid__Envelope *envelope, Lucid__Envel
     if (envelope->base.n_unknown_fields)
         return lucid_fail(origin.failure, "%s: the envelope has an unknown field %" PRIu32, origin.name,
                           envelope->base.unknown_fields[0].tag);
-    if (envelope->body_case != body) return lucid_fail(origin.failure, "%s: is no %s", origin.name, name);
-    return lucid_message_check((const ProtobufCMessage *)envelope->job, origin); /* any body: they share a place */
+    if (envelope->body_case != kind->body) return lucid_fail(origin.failure, "%s: is no %s", origin.name, kind->name);
+    return lucid_message_check(&envelope->job->base, origin);
 }
 
 /* The least event takes 11 bytes on the wire and, with protobuf-c's notes, below 200 in memory: 32 times the size is
  * ample for a true message and still a bound for one that is made of empty parts. */
-lucid_status lucid_envelope_open(lucid_opened *opened, const uint8_t *bytes, size_t n_bytes, size_t max_bytes,
-                                 Lucid__Envelope__BodyCase body, const char *name, lucid_origin origin) {
-    LUCID_TRY(check_version(bytes, n_bytes, max_bytes, origin));
-    opened->allowance.left = 32 * n_bytes + 65536;
-    opened->allocator = (ProtobufCAllocator){.alloc = take, .free = give, .allocator_data = &opened->allowance};
-    opened->envelope = lucid__envelope__unpack(&opened->allocator, n_bytes, bytes);
-    if (!opened->envelope)
-        return lucid_fail(origin.failure, "%s: the %s's %zu bytes are malformed", origin.name, name, n_bytes);
-    const lucid_status status = check_envelope(opened->envelope, body, name, origin);
-    if (status) lucid_envelope_close(opened);
+lucid_status lucid_envelope_unpack(void *to, lucid_body_getter get, const uint8_t *bytes, size_t n_bytes,
+                                   const lucid_message_kind *kind, lucid_origin origin) {
+    LUCID_TRY(check_version(bytes, n_bytes, kind->max_bytes, origin));
+    allowance room = {.left = 32 * n_bytes + 65536};
+    ProtobufCAllocator allocator = {.alloc = take, .free = give, .allocator_data = &room};
+    Lucid__Envelope *envelope = lucid__envelope__unpack(&allocator, n_bytes, bytes);
+    if (!envelope)
+        return lucid_fail(origin.failure, "%s: the %s's %zu bytes are malformed", origin.name, kind->name, n_bytes);
+    lucid_status status = check_envelope(envelope, kind, origin);
+    if (!status) status = get(to, &envelope->job->base, origin);
+    lucid__envelope__free_unpacked(envelope, &allocator);
     return status;
-}
-
-void lucid_envelope_close(lucid_opened *opened) {
-    lucid__envelope__free_unpacked(opened->envelope, &opened->allocator);
 }

@@ -14,28 +14,27 @@ typedef struct {
     lucid_status failure; /* what malformed bytes are: COMM or INPUT */
 } lucid_origin;
 
-/* Memory that unpacking may take in all. Freed memory does not count again, so blocks need no sizes. */
+/* What an envelope may hold. */
 typedef struct {
-    size_t left;
-} lucid_allowance;
+    Lucid__Envelope__BodyCase body;
+    const char *name;
+    size_t max_bytes; /* of a packed envelope */
+} lucid_message_kind;
 
-typedef struct {
-    Lucid__Envelope *envelope;
-    lucid_allowance allowance;
-    ProtobufCAllocator allocator;
-} lucid_opened;
+/* Copies a checked body into the structure `to`, which the caller frees should it fail. */
+typedef lucid_status (*lucid_body_getter)(void *to, const ProtobufCMessage *body, lucid_origin origin);
 
 /* Ranges of enumerations, finite numbers, texts, and nothing that this version does not know. */
 lucid_status lucid_message_check(const ProtobufCMessage *message, lucid_origin origin);
 
-/* Puts the version in and packs; the body has been checked. *bytes (*n_bytes) is to be freed. */
-lucid_status lucid_envelope_pack(uint8_t **bytes, size_t *n_bytes, Lucid__Envelope *envelope, size_t max_bytes);
+/* The body has been checked. *bytes (*n_bytes) is to be freed. */
+lucid_status lucid_envelope_pack(uint8_t **bytes, size_t *n_bytes, const lucid_message_kind *kind,
+                                 ProtobufCMessage *body);
 
-/* Unpacks and checks all of an envelope that must hold the body `name`. Its memory is bounded by n_bytes. Close it
- * after success. */
-lucid_status lucid_envelope_open(lucid_opened *opened, const uint8_t *bytes, size_t n_bytes, size_t max_bytes,
-                                 Lucid__Envelope__BodyCase body, const char *name, lucid_origin origin);
-void lucid_envelope_close(lucid_opened *opened);
+/* Unpacks and checks all of an envelope, which must hold such a body, and hands it to get. Memory is bounded by
+ * n_bytes. */
+lucid_status lucid_envelope_unpack(void *to, lucid_body_getter get, const uint8_t *bytes, size_t n_bytes,
+                                   const lucid_message_kind *kind, lucid_origin origin);
 
 /* A text of capacity bytes, its NUL included, as a field and back. put keeps the pointer. */
 lucid_status lucid_text_put(ProtobufCBinaryData *to, const char *from, size_t capacity, const char *name);

@@ -16,6 +16,9 @@
 #define CACHE_DIM_MAX       256
 #define CACHE_TILE_MAX      (1 << 24)
 
+static const lucid_message_kind cache_kind = {LUCID__ENVELOPE__BODY_CACHE_MANIFEST, "cache's manifest",
+                                              LUCID_CACHE_MAX_BYTES};
+
 /* Everything that sizes are computed from. */
 static lucid_status check_numbers(const Lucid__CacheManifest *m, lucid_origin origin) {
     const bool possible = m->n_layers > 0 && m->n_kv_heads > 0 && m->head_dim > 0 && m->head_dim <= CACHE_DIM_MAX &&
@@ -46,14 +49,13 @@ static lucid_status put_cache(Lucid__CacheManifest *to, const lucid_cache_manife
 
 lucid_status lucid_message_pack_cache(uint8_t **bytes, size_t *n_bytes, const lucid_cache_manifest *manifest) {
     Lucid__CacheManifest body = LUCID__CACHE_MANIFEST__INIT;
-    Lucid__Envelope envelope = LUCID__ENVELOPE__INIT;
     LUCID_TRY(put_cache(&body, manifest));
-    envelope.body_case = LUCID__ENVELOPE__BODY_CACHE_MANIFEST;
-    envelope.cache_manifest = &body;
-    return lucid_envelope_pack(bytes, n_bytes, &envelope, LUCID_CACHE_MAX_BYTES);
+    return lucid_envelope_pack(bytes, n_bytes, &cache_kind, &body.base);
 }
 
-static lucid_status get_cache(lucid_cache_manifest *to, const Lucid__CacheManifest *from, lucid_origin origin) {
+static lucid_status get_cache(void *manifest, const ProtobufCMessage *body, lucid_origin origin) {
+    lucid_cache_manifest *to = manifest;
+    const Lucid__CacheManifest *from = (const Lucid__CacheManifest *)body;
     CACHE_NUMBERS(COPY_NUMBER)
     LUCID_TRY(check_numbers(from, origin));
     LUCID_TRY(lucid_text_get(to->fingerprint, sizeof to->fingerprint, &from->fingerprint, "fingerprint", origin));
@@ -70,16 +72,12 @@ static lucid_status get_cache(lucid_cache_manifest *to, const Lucid__CacheManife
 lucid_status lucid_message_unpack_cache(lucid_cache_manifest *manifest, const uint8_t *bytes, size_t n_bytes,
                                         const char *path) {
     const lucid_origin origin = {path, LUCID_ERR_INPUT};
-    lucid_opened opened;
     lucid_cache_manifest copy = {0};
-    LUCID_TRY(lucid_envelope_open(&opened, bytes, n_bytes, LUCID_CACHE_MAX_BYTES, LUCID__ENVELOPE__BODY_CACHE_MANIFEST,
-                                  "cache's manifest", origin));
-    const lucid_status status = get_cache(&copy, opened.envelope->cache_manifest, origin);
+    const lucid_status status = lucid_envelope_unpack(&copy, get_cache, bytes, n_bytes, &cache_kind, origin);
     if (status)
         lucid_cache_manifest_free(&copy);
     else
         *manifest = copy;
-    lucid_envelope_close(&opened);
     return status;
 }
 

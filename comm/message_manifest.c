@@ -15,6 +15,7 @@
 
 #define COPY_NUMBER(member) to->member = from->member;
 
+static const lucid_message_kind manifest_kind = {LUCID__ENVELOPE__BODY_MANIFEST, "manifest", LUCID_MANIFEST_MAX_BYTES};
 static const lucid_origin own = {"manifest", LUCID_ERR_USAGE};
 
 static lucid_status check_counts(int64_t n_files, int64_t n_blocks, lucid_origin origin) {
@@ -45,7 +46,6 @@ static lucid_status put_manifest(Lucid__Manifest *to, Lucid__Block *blocks, cons
 
 lucid_status lucid_message_pack_manifest(uint8_t **bytes, size_t *n_bytes, const lucid_manifest *manifest) {
     Lucid__Manifest body = LUCID__MANIFEST__INIT;
-    Lucid__Envelope envelope = LUCID__ENVELOPE__INIT;
     lucid_status status;
     LUCID_TRY(check_counts(manifest->n_files, manifest->n_blocks, own));
     const size_t n_blocks = (size_t)manifest->n_blocks;
@@ -57,9 +57,7 @@ lucid_status lucid_message_pack_manifest(uint8_t **bytes, size_t *n_bytes, const
         goto free_blocks;
     }
     LUCID_TRY_GOTO(put_manifest(&body, blocks, manifest), free_blocks);
-    envelope.body_case = LUCID__ENVELOPE__BODY_MANIFEST;
-    envelope.manifest = &body;
-    status = lucid_envelope_pack(bytes, n_bytes, &envelope, LUCID_MANIFEST_MAX_BYTES);
+    status = lucid_envelope_pack(bytes, n_bytes, &manifest_kind, &body.base);
 free_blocks:
     free(body.files);
     free(body.blocks);
@@ -71,7 +69,9 @@ static void get_block(lucid_manifest_block *to, const Lucid__Block *from) {
     BLOCK_NUMBERS(COPY_NUMBER)
 }
 
-static lucid_status get_manifest(lucid_manifest *to, const Lucid__Manifest *from, lucid_origin origin) {
+static lucid_status get_manifest(void *manifest, const ProtobufCMessage *body, lucid_origin origin) {
+    lucid_manifest *to = manifest;
+    const Lucid__Manifest *from = (const Lucid__Manifest *)body;
     MANIFEST_NUMBERS(COPY_NUMBER)
     LUCID_TRY(lucid_text_get(to->isa, sizeof to->isa, &from->isa, "isa", origin));
     to->n_files = (int64_t)from->n_files;
@@ -90,16 +90,12 @@ static lucid_status get_manifest(lucid_manifest *to, const Lucid__Manifest *from
 lucid_status lucid_message_unpack_manifest(lucid_manifest *manifest, const uint8_t *bytes, size_t n_bytes,
                                            const char *name) {
     const lucid_origin origin = {name, LUCID_ERR_INPUT};
-    lucid_opened opened;
     lucid_manifest copy = {0};
-    LUCID_TRY(lucid_envelope_open(&opened, bytes, n_bytes, LUCID_MANIFEST_MAX_BYTES, LUCID__ENVELOPE__BODY_MANIFEST,
-                                  "manifest", origin));
-    const lucid_status status = get_manifest(&copy, opened.envelope->manifest, origin);
+    const lucid_status status = lucid_envelope_unpack(&copy, get_manifest, bytes, n_bytes, &manifest_kind, origin);
     if (status)
         lucid_manifest_free(&copy);
     else
         *manifest = copy;
-    lucid_envelope_close(&opened);
     return status;
 }
 

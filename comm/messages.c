@@ -27,8 +27,10 @@
 
 #define COPY_NUMBER(member) to->member = from->member;
 #define PUT_TEXT(member)    LUCID_TRY(lucid_text_put(&to->member, from->member, sizeof from->member, #member));
-#define GET_TEXT(member)    LUCID_TRY(lucid_text_get(to->member, sizeof to->member, &from->member, #member, peer));
+#define GET_TEXT(member)    LUCID_TRY(lucid_text_get(to->member, sizeof to->member, &from->member, #member, origin));
 
+static const lucid_message_kind job_kind = {LUCID__ENVELOPE__BODY_JOB, "job", LUCID_JOB_MAX_BYTES};
+static const lucid_message_kind report_kind = {LUCID__ENVELOPE__BODY_REPORT, "report", LUCID_REPORT_MAX_BYTES};
 static const lucid_origin own = {"message", LUCID_ERR_USAGE}, peer = {"message", LUCID_ERR_COMM};
 
 static lucid_status put_job(Lucid__Job *to, const lucid_job *from) {
@@ -39,11 +41,8 @@ static lucid_status put_job(Lucid__Job *to, const lucid_job *from) {
 
 lucid_status lucid_message_pack_job(uint8_t **bytes, size_t *n_bytes, const lucid_job *job) {
     Lucid__Job body = LUCID__JOB__INIT;
-    Lucid__Envelope envelope = LUCID__ENVELOPE__INIT;
     LUCID_TRY(put_job(&body, job));
-    envelope.body_case = LUCID__ENVELOPE__BODY_JOB;
-    envelope.job = &body;
-    return lucid_envelope_pack(bytes, n_bytes, &envelope, LUCID_JOB_MAX_BYTES);
+    return lucid_envelope_pack(bytes, n_bytes, &job_kind, &body.base);
 }
 
 static void put_event(Lucid__Event *to, const lucid_report_event *from) {
@@ -61,7 +60,6 @@ static lucid_status put_report(Lucid__RankReport *to, const lucid_rank_report *f
 
 lucid_status lucid_message_pack_report(uint8_t **bytes, size_t *n_bytes, const lucid_rank_report *report) {
     Lucid__RankReport body = LUCID__RANK_REPORT__INIT;
-    Lucid__Envelope envelope = LUCID__ENVELOPE__INIT;
     lucid_status status;
     if (report->n_events < 0 || report->n_events > LUCID_REPORT_MAX_EVENTS)
         return lucid_fail(LUCID_ERR_USAGE, "message: %" PRId64 " events, not 0..%d", report->n_events,
@@ -79,30 +77,26 @@ lucid_status lucid_message_pack_report(uint8_t **bytes, size_t *n_bytes, const l
     }
     body.n_events = n_events;
     LUCID_TRY_GOTO(put_report(&body, report), free_events);
-    envelope.body_case = LUCID__ENVELOPE__BODY_REPORT;
-    envelope.report = &body;
-    status = lucid_envelope_pack(bytes, n_bytes, &envelope, LUCID_REPORT_MAX_BYTES);
+    status = lucid_envelope_pack(bytes, n_bytes, &report_kind, &body.base);
 free_events:
     free(body.events);
     free(events);
     return status;
 }
 
-static lucid_status get_job(lucid_job *to, const Lucid__Job *from) {
+static lucid_status get_job(void *job, const ProtobufCMessage *body, lucid_origin origin) {
+    lucid_job *to = job;
+    const Lucid__Job *from = (const Lucid__Job *)body;
     JOB_NUMBERS(COPY_NUMBER)
     JOB_TEXTS(GET_TEXT)
     return LUCID_OK;
 }
 
 lucid_status lucid_message_unpack_job(lucid_job *job, const uint8_t *bytes, size_t n_bytes) {
-    lucid_opened opened;
     lucid_job copy = {0};
-    LUCID_TRY(
-        lucid_envelope_open(&opened, bytes, n_bytes, LUCID_JOB_MAX_BYTES, LUCID__ENVELOPE__BODY_JOB, "job", peer));
-    const lucid_status status = get_job(&copy, opened.envelope->job);
-    if (!status) *job = copy;
-    lucid_envelope_close(&opened);
-    return status;
+    LUCID_TRY(lucid_envelope_unpack(&copy, get_job, bytes, n_bytes, &job_kind, peer));
+    *job = copy;
+    return LUCID_OK;
 }
 
 static void get_event(lucid_report_event *to, const Lucid__Event *from) {
@@ -120,7 +114,9 @@ static lucid_status get_events(lucid_report_event **events, const Lucid__RankRep
     return LUCID_OK;
 }
 
-static lucid_status get_report(lucid_rank_report *to, const Lucid__RankReport *from) {
+static lucid_status get_report(void *report, const ProtobufCMessage *body, lucid_origin origin) {
+    lucid_rank_report *to = report;
+    const Lucid__RankReport *from = (const Lucid__RankReport *)body;
     REPORT_NUMBERS(COPY_NUMBER)
     GET_TEXT(host)
     if (from->n_phase != LUCID_REPORT_PHASES)
@@ -131,12 +127,8 @@ static lucid_status get_report(lucid_rank_report *to, const Lucid__RankReport *f
 }
 
 lucid_status lucid_message_unpack_report(lucid_rank_report *report, const uint8_t *bytes, size_t n_bytes) {
-    lucid_opened opened;
     lucid_rank_report copy = {0};
-    LUCID_TRY(lucid_envelope_open(&opened, bytes, n_bytes, LUCID_REPORT_MAX_BYTES, LUCID__ENVELOPE__BODY_REPORT,
-                                  "report", peer));
-    const lucid_status status = get_report(&copy, opened.envelope->report);
-    if (!status) *report = copy;
-    lucid_envelope_close(&opened);
-    return status;
+    LUCID_TRY(lucid_envelope_unpack(&copy, get_report, bytes, n_bytes, &report_kind, peer));
+    *report = copy;
+    return LUCID_OK;
 }
