@@ -3,6 +3,7 @@
 #include "runtime/cache/folder.h"
 #include "runtime/model/context_parts.h"
 #include "runtime/model/fingerprint.h"
+#include "runtime/model/problem.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +59,7 @@ static lucid_status load_cache(lucid_context *c, const lucid_cache_config *confi
 static lucid_status create_cache(lucid_context *c) {
     const lucid_model_config *m = &c->model->config;
     const lucid_cache_config config = {
-        .attention = lucid_context_attention(c),
+        .attention = lucid_model_attention_kind(m),
         .dtype = c->options.cache_dtype,
         .n_layers = m->n_layers,
         .n_kv_heads = m->n_kv_heads,

@@ -29,10 +29,6 @@ struct lucid_context {
     } progress;
 };
 
-static inline lucid_attention_kind lucid_context_attention(const lucid_context *c) {
-    return c->model->config.attention == LUCID_MODEL_LUCID ? LUCID_ATTENTION_LUCID : LUCID_ATTENTION_SOFTMAX;
-}
-
 /* Of one layer, on tokens first..last-1 after all before them. Pure. */
 double lucid_context_attention_flops(const lucid_model_config *config, int64_t first, int64_t last);
 

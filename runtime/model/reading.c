@@ -2,6 +2,7 @@
  * a single token's is the decoder's, and every rank computes all the rest of it. */
 #include "runtime/attention/attention.h"
 #include "runtime/model/context_parts.h"
+#include "runtime/model/problem.h"
 
 #include <omp.h>
 #include <stdlib.h>
@@ -33,25 +34,23 @@ static void report_progress(void *context, double share) {
 
 /* --- attention of a chunk --- */
 
-/* (n_rows, heads, dim) behind a tensor's rows. */
-static float *tensor_rows(const lucid_forward *f, lucid_tensor tensor, int *n_heads) {
+/* What lies behind a tensor: (n_rows, *n_heads, head_dim) from token's row on. */
+static float *tensor_rows(const step *s, lucid_tensor tensor, int64_t token, int *n_heads) {
+    const lucid_forward *f = &s->context->forward;
     const lucid_model_config *m = &f->model->config;
     *n_heads = tensor == LUCID_Q || tensor == LUCID_OUT ? m->n_heads : m->n_kv_heads;
-    return tensor == LUCID_K ? f->k : tensor == LUCID_V ? f->v : f->q;
+    float *rows = tensor == LUCID_K ? f->k : tensor == LUCID_V ? f->v : f->q;
+    return rows + lucid_rows_index(&s->rows, token) * *n_heads * m->head_dim;
 }
 
 /* A lucid_reader; tokens of one call lie in one tile, and so in consecutive rows. */
 static lucid_status read_rows(void *context, void *rows, lucid_tensor tensor, int batch, int head, int64_t first,
                               int n_tokens) {
     const step *s = context;
-    const int d = s->context->model->config.head_dim;
     int n_heads;
-    const float *from = tensor_rows(&s->context->forward, tensor, &n_heads);
-    const int64_t row = lucid_rows_index(&s->rows, first);
+    const float *from = tensor_rows(s, tensor, first, &n_heads);
     (void)batch;
-    for (int t = 0; t < n_tokens; t++)
-        memcpy((float *)rows + (size_t)t * d, from + ((size_t)(row + t) * n_heads + head) * d,
-               (size_t)d * sizeof *from);
+    lucid_head_gather(rows, from, n_tokens, n_heads, head, s->context->model->config.head_dim);
     return LUCID_OK;
 }
 
@@ -59,13 +58,10 @@ static lucid_status read_rows(void *context, void *rows, lucid_tensor tensor, in
 static lucid_status write_rows(void *context, const float *rows, lucid_tensor tensor, int batch, int head,
                                int64_t first, int n_tokens) {
     const step *s = context;
-    const int d = s->context->model->config.head_dim;
     int n_heads;
-    float *to = tensor_rows(&s->context->forward, tensor, &n_heads);
-    const int64_t row = lucid_rows_index(&s->rows, first);
+    float *to = tensor_rows(s, tensor, first, &n_heads);
     (void)batch;
-    for (int t = 0; t < n_tokens; t++)
-        memcpy(to + ((size_t)(row + t) * n_heads + head) * d, rows + (size_t)t * d, (size_t)d * sizeof *rows);
+    lucid_head_scatter(to, rows, n_tokens, n_heads, head, s->context->model->config.head_dim);
     return LUCID_OK;
 }
 
@@ -114,19 +110,9 @@ static lucid_status run_state(step *s, int layer) {
 static lucid_status create_attention(step *s) {
     lucid_context *c = s->context;
     if (c->deltanet) return LUCID_OK;
-    const lucid_model_config *m = &c->model->config;
-    const lucid_problem problem = {
-        .attention = lucid_context_attention(c),
-        .seqlen = s->rows.last,
-        .n_cached = s->rows.first,
-        .cache_dtype = c->options.cache_dtype,
-        .batch = 1,
-        .n_heads = m->n_heads,
-        .n_kv_heads = m->n_kv_heads,
-        .head_dim = m->head_dim,
-        .value_dim = m->head_dim,
-        .eps = m->rms_norm_eps,
-    };
+    lucid_problem problem = lucid_model_problem(&c->model->config, s->rows.last, 1);
+    problem.n_cached = s->rows.first;
+    problem.cache_dtype = c->options.cache_dtype;
     const lucid_options options = {
         .isa = c->options.isa,
         .layout = LUCID_LAYOUT_CYCLIC,

@@ -1,7 +1,6 @@
 #include "runtime/attention/attention.h"
+#include "runtime/model/problem.h"
 #include "runtime/train/pass_state.h"
-
-#include <string.h>
 
 /* A layer's tensors while the engine reads or writes them. */
 typedef struct {
@@ -9,8 +8,8 @@ typedef struct {
     const lucid_pass_layer *layer;
 } transfer;
 
-/* (n_rows, n_heads, head_dim) behind a tensor. */
-static float *tensor_rows(const transfer *t, lucid_tensor tensor, int *n_heads) {
+/* What lies behind a tensor: (n_rows, *n_heads, head_dim) from a token's row on. */
+static float *tensor_rows(const transfer *t, lucid_tensor tensor, int batch, int64_t token, int *n_heads) {
     const lucid_pass *p = t->pass;
     const lucid_model_config *m = &p->trainee->model.config;
     float *const rows[] = {[LUCID_Q] = p->q,
@@ -23,20 +22,16 @@ static float *tensor_rows(const transfer *t, lucid_tensor tensor, int *n_heads) 
                            [LUCID_DV] = p->dv};
     const bool of_keys = tensor == LUCID_K || tensor == LUCID_V || tensor == LUCID_DK || tensor == LUCID_DV;
     *n_heads = of_keys ? m->n_kv_heads : m->n_heads;
-    return rows[tensor];
+    return rows[tensor] + lucid_micro_row(&p->micro, batch, token) * *n_heads * m->head_dim;
 }
 
 /* A lucid_reader; tokens of one call lie in one tile, and so in consecutive rows. */
 static lucid_status read_rows(void *context, void *rows, lucid_tensor tensor, int batch, int head, int64_t first,
                               int n_tokens) {
     const transfer *t = context;
-    const size_t d = (size_t)t->pass->trainee->model.config.head_dim;
     int n_heads;
-    const float *from = tensor_rows(t, tensor, &n_heads);
-    const size_t row = (size_t)lucid_micro_row(&t->pass->micro, batch, first);
-    for (int i = 0; i < n_tokens; i++)
-        memcpy((float *)rows + (size_t)i * d, from + ((row + (size_t)i) * (size_t)n_heads + (size_t)head) * d,
-               d * sizeof *from);
+    const float *from = tensor_rows(t, tensor, batch, first, &n_heads);
+    lucid_head_gather(rows, from, n_tokens, n_heads, head, t->pass->trainee->model.config.head_dim);
     return LUCID_OK;
 }
 
@@ -44,27 +39,15 @@ static lucid_status read_rows(void *context, void *rows, lucid_tensor tensor, in
 static lucid_status write_rows(void *context, const float *rows, lucid_tensor tensor, int batch, int head,
                                int64_t first, int n_tokens) {
     const transfer *t = context;
-    const size_t d = (size_t)t->pass->trainee->model.config.head_dim;
     int n_heads;
-    float *to = tensor_rows(t, tensor, &n_heads);
-    const size_t row = (size_t)lucid_micro_row(&t->pass->micro, batch, first);
-    for (int i = 0; i < n_tokens; i++)
-        memcpy(to + ((row + (size_t)i) * (size_t)n_heads + (size_t)head) * d, rows + (size_t)i * d, d * sizeof *rows);
+    float *to = tensor_rows(t, tensor, batch, first, &n_heads);
+    lucid_head_scatter(to, rows, n_tokens, n_heads, head, t->pass->trainee->model.config.head_dim);
     return LUCID_OK;
 }
 
 lucid_status lucid_pass_attention_create(lucid_pass *p, lucid_attention **attention) {
-    const lucid_model_config *m = &p->trainee->model.config;
-    const lucid_problem problem = {
-        .attention = m->attention == LUCID_MODEL_LUCID ? LUCID_ATTENTION_LUCID : LUCID_ATTENTION_SOFTMAX,
-        .seqlen = p->options.length,
-        .batch = p->micro.n_sequences,
-        .n_heads = m->n_heads,
-        .n_kv_heads = m->n_kv_heads,
-        .head_dim = m->head_dim,
-        .value_dim = m->head_dim,
-        .eps = m->rms_norm_eps,
-    };
+    const lucid_problem problem =
+        lucid_model_problem(&p->trainee->model.config, p->options.length, p->micro.n_sequences);
     const lucid_options options = {
         .isa = p->options.isa,
         .layout = LUCID_LAYOUT_CYCLIC,
