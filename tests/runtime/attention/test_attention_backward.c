@@ -3,11 +3,10 @@
  * Each rank computes a problem alone over the `self` transport, one thread, smallest tile, which the oracle judges;
  * then it compares its part of every distributed run with that, over layouts, tiles, budgets, channels and threads. */
 #include "kernels/ref/dense.h"
-#include "tests/check.h"
 #include "tests/runtime/attention/attention_fixture.h"
+#include "tests/runtime/attention/ways.h"
 
-static lucid_comm *comm, *alone;
-static int every = 1; /* `quick` runs each fifth combination of fewer tokens only, for builds that are slow */
+static int every = 2; /* `quick` runs each tenth combination, of fewer tokens, for builds that are slow */
 
 /* Gradients of sum(out * dout): (batch, n_heads, N, d), (batch, n_kv_heads, N, d), (batch, n_kv_heads, N, d_v). */
 typedef struct {
@@ -75,12 +74,6 @@ static lucid_status compute(gradients *g, lucid_comm *c, lucid_options options) 
         status = lucid_attention_store(a, (lucid_tensor)tensor, write_rows, g);
     lucid_attention_destroy(a);
     return status;
-}
-
-static void compute_or_exit(gradients *g, lucid_comm *c, lucid_options options, const char *what) {
-    if (!compute(g, c, options)) return;
-    fprintf(stderr, "%s: %s\n", what, lucid_failure());
-    exit(1);
 }
 
 /* --- the oracle --- */
@@ -167,73 +160,43 @@ static void compare(const gradients *got, const gradients *want, const char *wha
     }
 }
 
-static void check_coverage(const gradients *g, const char *what) {
-    double stored = 0, all = (double)query_rows(&g->f.problem);
-    for (size_t row = 0; row < query_rows(&g->f.problem); row++) stored += g->seen[row];
-    if (lucid_comm_allreduce(comm, &stored, 1, LUCID_SUM)) exit(1);
-    CHECK(stored == all, "%s: %g of %g rows stored", what, stored, all);
-}
-
-static void run_one(const gradients *want, const lucid_options *options) {
-    char what[200];
+static void run_one(const void *context, const lucid_options *options, const char *what) {
+    const gradients *want = context;
     gradients got;
     gradients_create(&got, &want->f.problem, want->f.keys);
-    snprintf(what, sizeof what, "N %lld layout %d tile %lld budget %zu channels %d threads %d ranks %d",
-             (long long)want->f.problem.seqlen, options->layout, (long long)options->tile, options->memory_budget,
-             options->channels, options->threads, comm->world_size);
-    compute_or_exit(&got, comm, *options, what);
+    must(compute(&got, comm, *options), what);
     compare(&got, want, what);
-    check_coverage(&got, what);
+    check_coverage(got.seen, query_rows(&got.f.problem), what);
     gradients_destroy(&got);
 }
 
-/* Budgets of one slot, of three, and plenty. */
 static void run_all(const lucid_problem *p, fixture_keys keys, double tolerance) {
     gradients want;
     gradients_create(&want, p, keys);
-    compute_or_exit(&want, alone, (lucid_options){.tile = 64, .channels = 1}, "alone");
+    must(compute(&want, alone, (lucid_options){.tile = 64, .channels = 1}), "alone");
     if (comm->rank == 0) judge(&want, tolerance);
     int w = lucid_shape_make(p->head_dim, p->value_dim).value_ld, group = p->n_heads / p->n_kv_heads;
-    size_t granule =
+    size_t slot =
         (size_t)64 * p->batch * p->n_kv_heads * sizeof(float) * (size_t)((2 + group) * (p->head_dim + 1 + w) + group);
-    int n = 0;
-    for (int layout = LUCID_LAYOUT_CONTIGUOUS; layout <= LUCID_LAYOUT_CYCLIC; layout++)
-        for (int tile = 64; tile <= 192; tile += 64)
-            for (int budget = 0; budget < 3; budget++, n++) {
-                if (n % every) continue;
-                size_t slot = granule * (size_t)tile / 64;
-                lucid_options options = {.layout = (lucid_layout_kind)layout,
-                                         .tile = tile,
-                                         .timeout = 60,
-                                         .memory_budget = budget == 0 ? 0 : slot * (size_t)(budget == 1 ? 1 : 3),
-                                         .threads = 1 + n % 3,
-                                         .channels = 1 + n % 2};
-                run_one(&want, &options);
-            }
+    ways_each(run_one, &want, slot, every);
     gradients_destroy(&want);
 }
 
 int main(int argc, char **argv) {
-    if (argc > 1 && !strcmp(argv[1], "quick")) every = 5;
-    lucid_comm_options automatic = {.timeout = 60}, self = {.transport = "self"};
-    if (lucid_comm_open(&comm, &automatic) || lucid_comm_open(&alone, &self)) {
-        fprintf(stderr, "%s\n", lucid_failure());
-        return 1;
-    }
+    bool quick = argc > 1 && !strcmp(argv[1], "quick");
+    if (quick) every = 10;
+    ways_open();
     lucid_problem gqa = {.seqlen = 1000, .batch = 1, .n_heads = 4, .n_kv_heads = 2, .head_dim = 24, .value_dim = 36};
     lucid_problem odd = {.seqlen = 333, .batch = 2, .n_heads = 3, .n_kv_heads = 1, .head_dim = 68, .value_dim = 40};
     odd.eps = 0.1, odd.softmax_scale = 0.2;
     lucid_problem softmax = {.seqlen = 400, .batch = 1, .n_heads = 2, .n_kv_heads = 2, .head_dim = 8, .value_dim = 3};
     softmax.attention = LUCID_ATTENTION_SOFTMAX;
-    if (every > 1) gqa.seqlen = 400, odd.seqlen = 200;
+    if (quick) gqa.seqlen = 400, odd.seqlen = 200;
     run_all(&gqa, KEYS_CLUSTERED, 1e-4);
     run_all(&gqa, KEYS_COINCIDENT, 1e-3);
     run_all(&odd, KEYS_CLUSTERED, 1e-4);
     run_all(&softmax, KEYS_NORMAL, 1e-5);
     run_all(&(lucid_problem){.seqlen = 3, .batch = 1, .n_heads = 1, .n_kv_heads = 1, .head_dim = 5, .value_dim = 4},
             KEYS_NORMAL, 1e-5);
-    int result = check_result();
-    lucid_comm_close(alone);
-    lucid_comm_close(comm);
-    return result;
+    return ways_close();
 }

@@ -8,20 +8,13 @@
 #include "kernels/ref/dense.h"
 #include "runtime/files/half.h"
 #include "tests/runtime/attention/attention_fixture.h"
+#include "tests/runtime/attention/ways.h"
 
 enum { N_LAYERS = 2, MAX_CHUNKS = 10, TILE = 128 };
 
 typedef struct {
     float *records, *pending;
 } layer_cache;
-
-static lucid_comm *comm, *alone;
-
-static void must(lucid_status status, const char *what) {
-    if (!status) return;
-    fprintf(stderr, "%s: %s\n", what, lucid_failure());
-    exit(1);
-}
 
 /* --- the cache --- */
 
@@ -105,10 +98,7 @@ static void run_cut(const fixture *want, const int64_t *ends, int n_chunks) {
     }
     for (int n = 0; n < n_chunks; n++) run_chunk(layers, caches, n ? ends[n - 1] : 0, ends[n], what);
     for (int layer = 0; layer < N_LAYERS; layer++) {
-        double stored = 0;
-        for (int64_t i = 0; i < p->seqlen * p->n_heads; i++) stored += layers[layer].seen[i];
-        must(lucid_comm_allreduce(comm, &stored, 1, LUCID_SUM), what);
-        CHECK(stored == (double)(p->seqlen * p->n_heads), "%s: %g rows stored", what, stored);
+        check_coverage(layers[layer].seen, (size_t)p->seqlen * (size_t)p->n_heads, what);
         fixture_compare(&layers[layer], &want[layer], what);
         fixture_destroy(&layers[layer]);
         cache_destroy(&caches[layer]);
@@ -147,7 +137,8 @@ static void run_problem(const lucid_problem *problem, int n_random) {
         must(fixture_run(&want[layer], alone, &(lucid_options){.tile = 64}, NULL, NULL), "alone");
         check_rounded(&want[layer], "alone");
     }
-    for (size_t i = 0; i<sizeof cuts / sizeof *cuts; i += n_random> 1 ? 1 : 3) run_cut(want, cuts[i].ends, cuts[i].n);
+    const size_t n_cuts = sizeof cuts / sizeof *cuts, step = n_random > 1 ? 1 : 3;
+    for (size_t i = 0; i < n_cuts; i += step) run_cut(want, cuts[i].ends, cuts[i].n);
     run_random_cuts(want, n_random, 5);
     for (int layer = 0; layer < N_LAYERS; layer++) fixture_destroy(&want[layer]);
 }
@@ -244,11 +235,7 @@ static void check_refusals(void) {
 int main(int argc, char **argv) {
     bool quick = argc > 1 && !strcmp(argv[1], "quick");
     lucid_problem problem = {.seqlen = 601, .batch = 1, .n_heads = 4, .n_kv_heads = 2, .head_dim = 20, .value_dim = 36};
-    if (lucid_comm_open(&comm, &(lucid_comm_options){.timeout = 60}) ||
-        lucid_comm_open(&alone, &(lucid_comm_options){.transport = "self"})) {
-        fprintf(stderr, "%s\n", lucid_failure());
-        return 1;
-    }
+    ways_open();
     for (int kind = LUCID_ATTENTION_LUCID; kind <= LUCID_ATTENTION_SOFTMAX; kind++)
         for (int dtype = LUCID_F32; dtype <= (kind || quick ? LUCID_BF16 : LUCID_F16); dtype++) {
             problem.attention = (lucid_attention_kind)kind;
@@ -257,8 +244,5 @@ int main(int argc, char **argv) {
         }
     check_place_of_rounding();
     if (comm->rank == 0) check_refusals();
-    int result = check_result();
-    lucid_comm_close(alone);
-    lucid_comm_close(comm);
-    return result;
+    return ways_close();
 }

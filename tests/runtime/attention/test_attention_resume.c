@@ -6,6 +6,7 @@
  * until they are let go. What ranks took is brought together by a sum, since each row is of one rank. */
 #include "runtime/attention/snapshot.h"
 #include "tests/runtime/attention/attention_fixture.h"
+#include "tests/runtime/attention/ways.h"
 
 #include <time.h>
 
@@ -33,14 +34,7 @@ typedef struct {
     int threads;
 } choice;
 
-static lucid_comm *comm, *alone;
 static int n_taken, n_unfinished; /* over all tests, to see that they test something */
-
-static void must(lucid_status status, const char *what) {
-    if (!status) return;
-    fprintf(stderr, "%s: %s\n", what, lucid_failure());
-    exit(1);
-}
 
 /* --- what is kept --- */
 
@@ -250,19 +244,12 @@ static void check_refusals(const lucid_problem *p) {
 int main(int argc, char **argv) {
     bool quick = argc > 1 && !strcmp(argv[1], "quick");
     lucid_problem problem = {.seqlen = 901, .batch = 1, .n_heads = 4, .n_kv_heads = 2, .head_dim = 20, .value_dim = 36};
-    if (lucid_comm_open(&comm, &(lucid_comm_options){.timeout = 60}) ||
-        lucid_comm_open(&alone, &(lucid_comm_options){.transport = "self"})) {
-        fprintf(stderr, "%s\n", lucid_failure());
-        return 1;
-    }
+    ways_open();
     run_problem(&problem, quick ? 9 : 48);
     CHECK(n_taken > 20 && n_unfinished > 10, "only %d rows were taken, %d of them not finished", n_taken, n_unfinished);
     problem.attention = LUCID_ATTENTION_SOFTMAX;
     run_problem(&problem, quick ? 3 : 12);
     check_refusals(&problem);
     if (comm->rank == 0) printf("%d rows were taken, %d of them not finished\n", n_taken, n_unfinished);
-    int result = check_result();
-    lucid_comm_close(alone);
-    lucid_comm_close(comm);
-    return result;
+    return ways_close();
 }
