@@ -51,10 +51,11 @@ static void print_times(const generation *g, const launch_measures *measures) {
         fprintf(stderr, ", first token after %.3f s (%.1f tokens/s)", a->first_token,
                 (double)g->prompt.n / a->first_token);
     else
-        fprintf(stderr, " in %.3f s", measures->total);
+        fprintf(stderr, " in %.3f s", measures->slow.times.total);
     if (a->n_tokens > 1)
         fprintf(stderr, "; %" PRId64 " tokens, %.2f a second", a->n_tokens, (double)(a->n_tokens - 1) / a->rest);
     fprintf(stderr, "; ended by %s\n", launch_answer_end_name(a->end));
+    launch_measures_print(stderr, measures);
 }
 
 static lucid_status write_report(const generation *g, const launch_measures *measures, const launch_session *session) {

@@ -259,19 +259,55 @@ json_t *launch_report_json(const launch_report *report) {
 }
 
 json_t *launch_json_measures(const launch_measures *m) {
-    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "memory_peak", m->memory, "seconds", m->total, "attention",
-                     m->attention, "kernels", m->kernels, "pack", m->pack, "decode", m->decode, "kernel_flops_rate",
-                     m->rate);
+    const lucid_context_times *t = &m->slow.times;
+    const lucid_context_bytes *b = &m->large.share;
+    json_t *time =
+        json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "rank", m->slow_rank, "seconds", t->total,
+                  "chunks", t->chunks, "attention", t->attention, "kernels", t->kernels, "wait", t->wait, "products",
+                  t->products, "pack", t->pack, "decode", t->decode, "flops", t->flops, "fma_peak", m->slow.fma_peak);
+    json_t *memory =
+        json_pack("{s:i, s:f, s:f, s:f, s:I, s:I, s:I, s:I}", "rank", m->large_rank, "peak", m->large.memory, "planned",
+                  launch_planned_bytes(&m->large), "program", m->large.program, "weights", (json_int_t)b->weights,
+                  "cache", (json_int_t)b->cache, "rows", (json_int_t)b->rows, "engine", (json_int_t)b->engine);
+    return json_pack("{s:o, s:o}", "time", time, "memory", memory);
+}
+
+/* Of the rank with the smallest share of time in kernels. */
+static void print_reading(FILE *stream, const launch_measures *m) {
+    const lucid_context_times *t = &m->slow.times;
+    const double percent = 100 / t->chunks, rate = t->flops / t->kernels;
+    fprintf(stream, "reading     %.3f s, rank %d: %.1f %% attention and solve kernels", t->chunks, m->slow_rank,
+            percent * t->kernels);
+    if (t->kernels > 0)
+        fprintf(stream, " (%.1f Gflop/s, %.1f %% of its FMA peak)", 1e-9 * rate, 100 * rate / m->slow.fma_peak);
+    fprintf(stream, ", %.1f %% products with weights, %.1f %% waiting for tiles, %.1f %% the rest\n",
+            percent * t->products, percent * t->wait, percent * (t->chunks - t->kernels - t->products - t->wait));
+}
+
+/* Of the rank that is furthest above its share. */
+static void print_memory(FILE *stream, const launch_measures *m) {
+    const lucid_context_bytes *share = &m->large.share;
+    const struct {
+        const char *name;
+        double bytes;
+    } parts[] = {{"weights", (double)share->weights},
+                 {"cache", (double)share->cache},
+                 {"rows", (double)share->rows},
+                 {"engine", (double)share->engine},
+                 {"program", m->large.program}};
+    char peak[32], text[32];
+    const double planned = launch_planned_bytes(&m->large);
+    fprintf(stream, "memory      %s at most, rank %d: %.2f of its share of", launch_bytes_text(peak, m->large.memory),
+            m->large_rank, m->large.memory / planned);
+    fprintf(stream, " %s (", launch_bytes_text(text, planned));
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        fprintf(stream, "%s%s %s", i ? ", " : "", parts[i].name, launch_bytes_text(text, parts[i].bytes));
+    fprintf(stream, ")\n");
 }
 
 void launch_measures_print(FILE *stream, const launch_measures *m) {
-    char bytes[32];
-    const double total = m->total > 0 ? m->total : 1;
-    fprintf(stream, "time        %.3f s: %.1f %% attention and solve kernels of chunks", m->total,
-            100 * m->kernels / total);
-    if (m->rate > 0) fprintf(stream, " (%.1f Gflop/s a rank)", 1e-9 * m->rate);
-    fprintf(stream, ", %.1f %% moving rows, %.1f %% decoding; memory %s at most\n", 100 * m->pack / total,
-            100 * m->decode / total, launch_bytes_text(bytes, m->memory));
+    if (m->slow.times.chunks > 0) print_reading(stream, m);
+    print_memory(stream, m);
 }
 
 lucid_status launch_json_write(json_t *json, const char *path) {

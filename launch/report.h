@@ -32,7 +32,7 @@ typedef struct {
 launch_figures launch_figures_of(const lucid_rank_report *ranks, int n);
 
 void launch_report_print(FILE *stream, const launch_report *report);
-/* One line of what reading took. */
+/* A line each of what reading took and of memory. */
 void launch_measures_print(FILE *stream, const launch_measures *measures);
 /* A new reference. */
 json_t *launch_report_json(const launch_report *report);

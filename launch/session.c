@@ -1,8 +1,10 @@
 #include "launch/session.h"
 
 #include "launch/job.h"
+#include "launch/peak.h"
 #include "launch/sink.h"
 #include "runtime/cache/folder.h"
+#include "runtime/isa.h"
 #include "runtime/memory.h"
 #include "runtime/model/sample.h"
 
@@ -26,6 +28,7 @@ struct launch_session {
     lucid_safetensors_writer *logits_file;
     float *next; /* (vocab_size) rank 0 */
     bool over;   /* the others have left */
+    double program_bytes;
 };
 
 typedef enum { ORDER_READ, ORDER_TOKEN, ORDER_TRUNCATE, ORDER_SAVE, ORDER_MEASURE, ORDER_END } order_kind;
@@ -112,20 +115,52 @@ static lucid_status read_step(launch_session *session, const order *o, const int
     return gather_scores(session, found, 2 * o->n_targets);
 }
 
-/* Every rank's own; the largest of each come out. */
+double launch_planned_bytes(const launch_rank_measures *m) {
+    return m->program + (double)m->share.weights + (double)m->share.cache + (double)m->share.rows +
+           (double)m->share.engine;
+}
+
+static double kernel_share(const launch_rank_measures *m) {
+    return m->times.chunks > 0 ? m->times.kernels / m->times.chunks : 0;
+}
+
+static launch_measures summarise(const launch_rank_measures *ranks, int n) {
+    launch_measures m = {0};
+    for (int r = 1; r < n; r++) {
+        const launch_rank_measures *slow = &ranks[m.slow_rank], *large = &ranks[m.large_rank];
+        if (kernel_share(&ranks[r]) < kernel_share(slow)) m.slow_rank = r;
+        if (ranks[r].memory / launch_planned_bytes(&ranks[r]) > large->memory / launch_planned_bytes(large))
+            m.large_rank = r;
+    }
+    m.slow = ranks[m.slow_rank];
+    m.large = ranks[m.large_rank];
+    return m;
+}
+
+/* m is rank 0's. */
+static lucid_status gather_measures(launch_measures *m, const launch_rank_measures *own, lucid_comm *comm) {
+    void *ranks = NULL;
+    size_t *n_bytes = calloc((size_t)comm->world_size, sizeof *n_bytes);
+    lucid_status status = n_bytes ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory for the ranks' measures");
+    status = lucid_comm_agree(comm, status);
+    if (!status) status = lucid_comm_gather(comm, own, sizeof *own, &ranks, n_bytes, 0);
+    if (!status && comm->rank == 0) *m = summarise(ranks, comm->world_size);
+    free(n_bytes);
+    free(ranks);
+    return status;
+}
+
 static lucid_status measure(launch_measures *m, launch_session *session) {
-    const lucid_context_times t = lucid_context_elapsed(session->context);
-    double x[] = {(double)lucid_memory_peak(),
-                  t.total,
-                  t.attention,
-                  t.pack,
-                  t.decode,
-                  t.kernels,
-                  t.kernels > 0 ? -t.flops / t.kernels : 0};
-    LUCID_TRY(lucid_comm_allreduce(session->comm, x, sizeof x / sizeof *x, LUCID_MAX));
-    *m = (launch_measures){
-        .memory = x[0], .total = x[1], .attention = x[2], .pack = x[3], .decode = x[4], .kernels = x[5], .rate = -x[6]};
-    return LUCID_OK;
+    const lucid_kernels *kernels;
+    LUCID_TRY(lucid_isa_agree(&kernels, session->comm, session->options->isa));
+    const launch_rank_measures own = {
+        .times = lucid_context_elapsed(session->context),
+        .fma_peak = launch_peak_measure(kernels, session->threads),
+        .share = lucid_context_share(session->context),
+        .program = session->program_bytes,
+        .memory = (double)lucid_memory_peak(),
+    };
+    return gather_measures(m, &own, session->comm);
 }
 
 /* --- orders --- */
@@ -398,7 +433,7 @@ static lucid_status run(launch_session *session, const launch_work *steps, void 
 }
 
 lucid_status launch_session_run(const launch_options *options, lucid_comm *comm, const launch_work *steps, void *work) {
-    launch_session session = {.options = options, .comm = comm};
+    launch_session session = {.options = options, .comm = comm, .program_bytes = (double)lucid_memory_peak()};
     const lucid_status status = run(&session, steps, work);
     lucid_safetensors_destroy(session.logits_file);
     launch_sink_unwatch();

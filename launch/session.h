@@ -70,17 +70,26 @@ lucid_status launch_session_save(launch_session *session);
 /* The ids of --context's text; n is 0 without one. */
 const lucid_tokens *launch_session_saved(const launch_session *session);
 
-/* The largest of all ranks. */
+/* One rank's since the session began. */
 typedef struct {
-    double memory;          /* bytes, the most that was ever resident */
-    double total;           /* seconds of reading tokens */
-    double attention, pack; /* of which of chunks: in attention and its kernels; in moving rows in and out of it */
-    double decode;          /* of which of single tokens: in attention */
-    double rate;            /* flop/s of attention's kernels, the slowest rank's; 0: none ran */
-    double kernels;         /* seconds in those kernels, the mean of a rank's threads */
+    lucid_context_times times;
+    double fma_peak; /* flop/s of its threads, measured on all ranks at once */
+    lucid_context_bytes share;
+    double program; /* bytes that were resident before the model was opened */
+    double memory;  /* bytes, the most that was ever resident */
+} launch_rank_measures;
+
+/* Two ranks stand for all: the one whose share of time in attention's kernels is least, and the one whose memory is
+ * furthest above what was planned for it. */
+typedef struct {
+    launch_rank_measures slow, large;
+    int slow_rank, large_rank;
 } launch_measures;
 
 lucid_status launch_session_measure(launch_measures *measures, launch_session *session);
+
+/* Bytes: the rank's share of the text and the program. Pure. */
+double launch_planned_bytes(const launch_rank_measures *measures);
 
 lucid_comm *launch_session_comm(const launch_session *session);
 const lucid_model *launch_session_model(const launch_session *session);

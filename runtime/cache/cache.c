@@ -61,9 +61,10 @@ static bool measure(lucid_cache *c, int world_size) {
     return fits;
 }
 
-static size_t widened_bytes(const lucid_cache *c) {
+/* Room for a layer of layer_bytes in fp32. */
+static size_t widened_bytes(const lucid_cache *c, size_t layer_bytes) {
     if (c->config.dtype == LUCID_F32) return 0;
-    return c->layer_bytes / c->record_bytes * lucid_record_floats(c->shape) * sizeof(float);
+    return layer_bytes / c->record_bytes * lucid_record_floats(c->shape) * sizeof(float);
 }
 
 static size_t pending_bytes(const lucid_cache *c) {
@@ -75,7 +76,7 @@ size_t lucid_cache_bytes(const lucid_cache_config *config, int world_size) {
     size_t bytes;
     if (check_config(&c.config) || !measure(&c, world_size)) return SIZE_MAX;
     if (__builtin_mul_overflow((size_t)c.config.n_layers, c.layer_bytes, &bytes)) return SIZE_MAX;
-    if (__builtin_add_overflow(bytes, widened_bytes(&c) + pending_bytes(&c), &bytes)) return SIZE_MAX;
+    if (__builtin_add_overflow(bytes, widened_bytes(&c, c.layer_bytes) + pending_bytes(&c), &bytes)) return SIZE_MAX;
     return bytes;
 }
 
@@ -104,7 +105,8 @@ static lucid_status reserve(void *memory, size_t bytes) {
 static lucid_status allocate(lucid_cache *c) {
     LUCID_TRY(check_memory(c));
     LUCID_TRY(reserve(&c->records, (size_t)c->config.n_layers * c->layer_bytes));
-    if (widened_bytes(c)) LUCID_TRY(reserve(&c->widened, widened_bytes(c)));
+    const size_t widened = widened_bytes(c, c->layer_bytes);
+    if (widened) LUCID_TRY(reserve(&c->widened, widened));
     return reserve(&c->pending, pending_bytes(c));
 }
 
@@ -132,7 +134,7 @@ lucid_status lucid_cache_create(lucid_cache **cache, lucid_comm *comm, const luc
 void lucid_cache_destroy(lucid_cache *c) {
     if (!c) return;
     if (c->records) munmap(c->records, (size_t)c->config.n_layers * c->layer_bytes);
-    if (c->widened) munmap(c->widened, widened_bytes(c));
+    if (c->widened) munmap(c->widened, widened_bytes(c, c->layer_bytes));
     if (c->pending) munmap(c->pending, pending_bytes(c));
     free(c);
 }
@@ -148,6 +150,12 @@ int64_t lucid_cache_tokens(const lucid_cache *c) {
 const void *lucid_cache_layer(const lucid_cache *c, int layer, size_t *n_bytes) {
     *n_bytes = (size_t)lucid_cache_rows(c, lucid_cache_tiles(c, c->tokens), c->comm->rank) * c->tile_bytes;
     return lucid_cache_record(c, layer, 0, 0, 0);
+}
+
+size_t lucid_cache_held_bytes(const lucid_cache *c) {
+    size_t layer_bytes;
+    lucid_cache_layer(c, 0, &layer_bytes);
+    return (size_t)c->config.n_layers * layer_bytes + widened_bytes(c, layer_bytes) + pending_bytes(c);
 }
 
 /* --- chunks --- */

@@ -48,6 +48,9 @@ void lucid_cache_destroy(lucid_cache *cache); /* Local; NULL is fine */
 const lucid_cache_config *lucid_cache_configuration(const lucid_cache *cache);
 int64_t lucid_cache_tokens(const lucid_cache *cache);
 
+/* Bytes of this rank's memory that the tokens there take, in all layers. */
+size_t lucid_cache_held_bytes(const lucid_cache *cache);
+
 /* What a layer's decoding reads on this rank, for measurements: whole tiles with any token. */
 const void *lucid_cache_layer(const lucid_cache *cache, int layer, size_t *n_bytes);
 

@@ -132,6 +132,18 @@ lucid_context_times lucid_context_elapsed(const lucid_context *c) {
     return c->times;
 }
 
+lucid_context_bytes lucid_context_share(const lucid_context *c) {
+    const lucid_model_config *m = &c->model->config;
+    const size_t state = (size_t)m->n_layers * (size_t)m->n_heads * (size_t)m->head_dim * (size_t)m->head_dim;
+    const size_t logits = c->logits ? LUCID_PANEL * (size_t)m->vocab_size : 0;
+    return (lucid_context_bytes){
+        .weights = c->model->mapped_bytes + c->model->shared_bytes,
+        .cache = c->cache ? lucid_cache_held_bytes(c->cache) : state * sizeof(float),
+        .rows = lucid_forward_bytes(&c->forward) + logits * sizeof(float),
+        .engine = c->engine_bytes,
+    };
+}
+
 double lucid_context_flops(const lucid_context *c, int64_t n) {
     const lucid_model_config *m = &c->model->config;
     return lucid_context_attention_flops(m, c->n_tokens, c->n_tokens + n) * m->n_layers +

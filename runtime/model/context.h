@@ -82,12 +82,25 @@ double lucid_context_flops(const lucid_context *context, int64_t n);
 /* Seconds of this rank since the context was created. */
 typedef struct {
     double total;     /* in lucid_context_append */
-    double attention; /* of which in lucid_attention_run */
-    double kernels;   /* of which in its kernels, the mean of the threads */
-    double pack;      /* of total in lucid_attention_load and _store */
+    double chunks;    /* of which reading several tokens at once */
+    double attention; /* of chunks in lucid_attention_run */
+    double kernels;   /* of attention in its kernels, the mean of the threads */
+    double wait;      /* of attention, the threads' mean without work: for remote tiles, or sending them */
+    double products;  /* of chunks in products with weights */
+    double pack;      /* of chunks in lucid_attention_load and _store */
     double decode;    /* of total in lucid_decode */
     double flops;     /* that the kernels' share of this rank stands for */
 } lucid_context_times;
 lucid_context_times lucid_context_elapsed(const lucid_context *context);
+
+/* Bytes that this rank's share of the text takes, by what they are for, at most so far: its resident size should come
+ * to their sum and what the program itself takes. */
+typedef struct {
+    size_t weights; /* the whole model, whose pages the ranks of a host share */
+    size_t cache;   /* keys and values, with room to widen a layer of 16 bits; DeltaNet's states */
+    size_t rows;    /* activations of the tokens read at once, and their logits */
+    size_t engine;  /* attention's queries, sums, remote tiles and scratch for as many */
+} lucid_context_bytes;
+lucid_context_bytes lucid_context_share(const lucid_context *context); /* Local */
 
 #endif

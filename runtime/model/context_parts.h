@@ -24,6 +24,7 @@ struct lucid_context {
     bool has_last, adrift;
     bool has_room; /* for a single token, on all ranks */
     lucid_context_times times;
+    size_t engine_bytes; /* of lucid_context_bytes, the largest chunk's */
     struct lucid_context_progress {
         double done, now, total; /* flops: before the run under way, of it, of the whole append */
     } progress;

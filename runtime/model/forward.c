@@ -77,6 +77,14 @@ lucid_status lucid_forward_resize(lucid_forward *f, int64_t n_rows) {
     return LUCID_OK;
 }
 
+size_t lucid_forward_bytes(const lucid_forward *f) {
+    const lucid_model_config *c = &f->model->config;
+    const int64_t row = c->hidden_size + q_size(c) + 2 * (int64_t)kv_size(c) +
+                        (c->attention == LUCID_MODEL_DELTANET ? c->n_heads : 0) + (c->use_rope ? c->head_dim : 0);
+    const int64_t group = c->hidden_size + 2 * (int64_t)c->intermediate_size;
+    return sizeof(float) * (size_t)(row * f->capacity + group * min64(GROUP, f->capacity));
+}
+
 /* --- parts --- */
 
 void lucid_forward_embed(lucid_forward *f, int64_t row, int32_t id, int64_t position) {
@@ -151,9 +159,11 @@ static void activate_gate(const lucid_forward *f, int64_t n_rows) {
 }
 
 static void multiply(float *out, const float *weight, const float *bias, int n_out, const float *x, int n_in,
-                     int64_t n_rows, bool accumulate, const lucid_forward *f) {
+                     int64_t n_rows, bool accumulate, lucid_forward *f) {
     const lucid_linear linear = {.weight = weight, .bias = bias, .n_in = n_in, .n_out = n_out};
+    const double begin = omp_get_wtime();
     lucid_matmul(out, &linear, x, n_rows, accumulate, f->blas, f->threads);
+    f->products += omp_get_wtime() - begin;
 }
 
 /* --- halves of a layer, a group of rows at a time --- */
@@ -189,7 +199,7 @@ void lucid_forward_finish(lucid_forward *f, const lucid_model_layer *l) {
     }
 }
 
-void lucid_forward_logits(float *logits, const lucid_forward *f, const float *x, int n_rows) {
+void lucid_forward_logits(float *logits, lucid_forward *f, const float *x, int n_rows) {
     const lucid_model_config *c = &f->model->config;
     lucid_rms_norm(f->normed, x, f->model->norm, n_rows, c->hidden_size, c->rms_norm_eps, f->threads);
     multiply(logits, f->model->lm_head, NULL, c->vocab_size, f->normed, c->hidden_size, n_rows, false, f);

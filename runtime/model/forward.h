@@ -32,6 +32,8 @@ typedef struct {
 
     float *normed;    /* (GROUP, hidden_size), and what else a group of rows takes */
     float *gate, *up; /* (GROUP, intermediate_size) */
+
+    double products; /* seconds in products with weights so far */
 } lucid_forward;
 
 /* max_context: the most tokens that the text may reach, which RoPE's type `dynamic` depends on. Errors: UNSUPPORTED
@@ -49,7 +51,10 @@ void lucid_forward_project(lucid_forward *forward, const lucid_model_layer *laye
 void lucid_forward_finish(lucid_forward *forward, const lucid_model_layer *layer);
 
 /* logits (n_rows, vocab_size) of n_rows rows of x from `row` on: 1 or LUCID_PANEL of them, whole. x stays. */
-void lucid_forward_logits(float *logits, const lucid_forward *forward, const float *x, int n_rows);
+void lucid_forward_logits(float *logits, lucid_forward *forward, const float *x, int n_rows);
+
+/* Bytes in use for rows, scratch included. */
+size_t lucid_forward_bytes(const lucid_forward *forward);
 
 /* out (n_rows, n) = x / sqrt(mean(x^2) + eps) * gain (n); out may be x. */
 void lucid_rms_norm(float *out, const float *x, const float *gain, int64_t n_rows, int n, double eps, int threads);

@@ -78,6 +78,7 @@ static void note_run(lucid_context *c, lucid_result result) {
     const double *phase = result.phase;
     c->times.kernels +=
         (phase[LUCID_PHASE_UPDATE] + phase[LUCID_PHASE_SOLVE] + phase[LUCID_PHASE_ATTEND]) / c->options.threads;
+    c->times.wait += (phase[LUCID_PHASE_COMM] + phase[LUCID_PHASE_WAIT]) / c->options.threads;
     c->times.flops += result.flops;
 }
 
@@ -107,6 +108,18 @@ static lucid_status run_state(step *s, int layer) {
     return LUCID_OK;
 }
 
+/* What the engine takes beside the cache. */
+static void note_engine(step *s) {
+    lucid_context *c = s->context;
+    const lucid_model_config *m = &c->model->config;
+    const lucid_plan *plan = lucid_attention_plan(s->attention);
+    const lucid_shape shape = lucid_shape_make(m->head_dim, m->head_dim);
+    const size_t granules = (size_t)(s->rows.n_rows / LUCID_PANEL) * (size_t)m->n_heads;
+    const size_t queries = granules * (lucid_query_floats(shape) + lucid_state_floats(shape)) * sizeof(float);
+    const size_t bytes = queries + plan->window_bytes + plan->scratch_bytes;
+    if (bytes > c->engine_bytes) c->engine_bytes = bytes;
+}
+
 static lucid_status create_attention(step *s) {
     lucid_context *c = s->context;
     if (c->deltanet) return LUCID_OK;
@@ -125,7 +138,9 @@ static lucid_status create_attention(step *s) {
         .progress = report_progress,
         .progress_context = c,
     };
-    return lucid_attention_create(&s->attention, c->comm, &problem, &options);
+    LUCID_TRY(lucid_attention_create(&s->attention, c->comm, &problem, &options));
+    note_engine(s);
+    return LUCID_OK;
 }
 
 /* --- a chunk --- */
@@ -191,7 +206,7 @@ static lucid_status keep_last(step *s) {
     return lucid_comm_broadcast(c->comm, c->last, hidden * sizeof *c->last, owner);
 }
 
-lucid_status lucid_context_read_chunk(lucid_context *c, int64_t first, int64_t last, const lucid_logits_sink *sink) {
+static lucid_status read_chunk(lucid_context *c, int64_t first, int64_t last, const lucid_logits_sink *sink) {
     step s = {.context = c, .rows = lucid_rows_make(first, last, c->options.tile, c->comm->world_size, c->comm->rank)};
     lucid_status status;
     LUCID_TRY(lucid_comm_agree(c->comm, lucid_forward_resize(&c->forward, s.rows.n_rows)));
@@ -203,6 +218,14 @@ lucid_status lucid_context_read_chunk(lucid_context *c, int64_t first, int64_t l
 destroy:
     lucid_attention_destroy(s.attention);
     return status;
+}
+
+lucid_status lucid_context_read_chunk(lucid_context *c, int64_t first, int64_t last, const lucid_logits_sink *sink) {
+    const double begin = lucid_clock(), products = c->forward.products;
+    LUCID_TRY(read_chunk(c, first, last, sink));
+    c->times.chunks += lucid_clock() - begin;
+    c->times.products += c->forward.products - products;
+    return LUCID_OK;
 }
 
 /* --- a single token --- */
