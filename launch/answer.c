@@ -100,9 +100,12 @@ const char *launch_answer_end_name(launch_answer_end how) {
     return names[how];
 }
 
-lucid_sampling launch_sampling(const lucid_model_config *config, double temperature, double top_p, uint64_t seed) {
-    const double proposed = !config->do_sample ? 0 : config->temperature > 0 ? config->temperature : 1;
-    const double share = config->do_sample && config->top_p > 0 ? config->top_p : 1;
-    return (lucid_sampling){
-        .temperature = temperature < 0 ? proposed : temperature, .top_p = top_p < 0 ? share : top_p, .seed = seed};
+lucid_sampling launch_sampling(const lucid_model_config *config, const launch_options *o) {
+    const double temperature = !config->do_sample ? 0 : config->temperature > 0 ? config->temperature : 1;
+    const double top_p = config->do_sample && config->top_p > 0 ? config->top_p : 1;
+    const int64_t top_k = config->do_sample ? config->top_k : 0;
+    return (lucid_sampling){.temperature = o->temperature < 0 ? temperature : o->temperature,
+                            .top_k = o->top_k < 0 ? top_k : o->top_k,
+                            .top_p = o->top_p < 0 ? top_p : o->top_p,
+                            .seed = (uint64_t)o->seed};
 }

@@ -34,6 +34,6 @@ lucid_status launch_answer_run(launch_answer *answer, launch_session *session, c
 const char *launch_answer_end_name(launch_answer_end end);
 
 /* What was asked for; negative numbers stand for what generation_config.json proposes. */
-lucid_sampling launch_sampling(const lucid_model_config *config, double temperature, double top_p, uint64_t seed);
+lucid_sampling launch_sampling(const lucid_model_config *config, const launch_options *options);
 
 #endif

@@ -132,7 +132,7 @@ static lucid_status keep_text(void *context, const char *text, size_t n_bytes) {
 static lucid_status generate(batch *b, launch_session *session, const launch_request *r, FILE *stream) {
     launch_answer answer;
     const launch_answer_options options = {
-        .sampling = {.temperature = r->temperature, .top_p = r->top_p},
+        .sampling = {.temperature = r->temperature, .top_k = r->top_k, .top_p = r->top_p},
         .stops = r->until.items,
         .n_stops = r->until.n,
         .max_new = r->max_new,

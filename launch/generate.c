@@ -76,7 +76,7 @@ static lucid_status run(void *work, launch_session *session) {
     const double begin = launch_clock();
     launch_measures measures;
     const launch_answer_options options = {
-        .sampling = launch_sampling(config, o->temperature, o->top_p, (uint64_t)o->seed),
+        .sampling = launch_sampling(config, o),
         .stops = o->stop.items,
         .n_stops = o->stop.n,
         .max_new = o->max_new,

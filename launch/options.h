@@ -69,6 +69,7 @@ typedef struct {
     launch_texts stop;
     int64_t max_new;
     double temperature, top_p; /* negative: as the model's generation_config.json proposes */
+    int64_t top_k;             /* the same */
     int bos;                   /* launch_bos */
 
     /* Evaluation; rank 0's alone too */

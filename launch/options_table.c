@@ -47,6 +47,8 @@ const launch_option launch_option_table[] = {
      "most tokens of an answer"},
     {"temperature", GENERATION, GENERATE, REAL, FIELD(temperature), "X", NULL, "-1", -1, 1000,
      "0: the likeliest token always; -1: as generation_config.json proposes"},
+    {"top-k", GENERATION, GENERATE, INTEGER, FIELD(top_k), "N", NULL, "-1", -1, TOKENS_MAX,
+     "draw from this many of the likeliest tokens, before top-p; 0: all; -1: as generation_config.json proposes"},
     {"top-p", GENERATION, GENERATE, REAL, FIELD(top_p), "X", NULL, "-1", -1, 1,
      "draw from the likeliest tokens that have this share; -1: as generation_config.json proposes"},
     {"seed", GENERATION, GENERATE, INTEGER, FIELD(seed), "S", NULL, "0", 0, 9e18, "of the draws"},

@@ -104,6 +104,11 @@ static lucid_status take_option(line *l, const char *key, const json_t *value) {
     }
     if (!strcmp(key, "do_sample"))
         return json_is_boolean(value) ? LUCID_OK : refuse(l, "do_sample must be true or false");
+    if (!strcmp(key, "top_k")) {
+        r->top_k = json_integer_value(value);
+        const bool fits = json_is_integer(value) && r->top_k >= 0;
+        return fits ? LUCID_OK : refuse(l, "top_k is out of range");
+    }
     double *number = !strcmp(key, "temperature") ? &r->temperature : !strcmp(key, "top_p") ? &r->top_p : NULL;
     if (!number) return refuse(l, "generate_until has no option '%s' here", key);
     *number = json_number_value(value);

@@ -1,8 +1,13 @@
-/* Requests in the form of lm-evaluation-harness: one JSON object a line, of which these keys count and the rest is
- * kept: request_type "loglikelihood"          arguments [context, continuation] "loglikelihood_rolling"  arguments
- * [text] "generate_until"         arguments [context, {"until": text or texts, "max_gen_toks": n, "do_sample": false,
- * "temperature": x, "top_p": x}], all optional Texts become ids as that harness makes them: spaces at a context's end
- * belong to the continuation, and a text that has nothing before it follows the model's BOS, or else EOS. Rank 0's. */
+/* Requests in the form of lm-evaluation-harness: one JSON object a line, of which these keys count, the rest is kept.
+ *
+ *   request_type            arguments
+ *   loglikelihood           [context, continuation]
+ *   loglikelihood_rolling   [text]
+ *   generate_until          [context, options]
+ *
+ * Options, none of which must be there: "until" (a text or several), "max_gen_toks", "do_sample" (false),
+ * "temperature", "top_k", "top_p". Texts become ids as that harness makes them: spaces at a context's end belong to the
+ * continuation, and a text that has nothing before it follows the model's BOS, or else EOS. Rank 0's. */
 #ifndef LUCID_LAUNCH_REQUESTS_H
 #define LUCID_LAUNCH_REQUESTS_H
 
@@ -20,6 +25,7 @@ typedef struct {
     launch_texts until; /* generate */
     int64_t max_new;    /* generate */
     double temperature, top_p;
+    int64_t top_k; /* 0: all */
 } launch_request;
 
 typedef struct {

@@ -11,7 +11,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define PAGE_BYTES ((size_t)2 << 20) /* a layer begins at a huge page */
+/* Layers follow each other closely: memory comes in huge pages, and what one layer leaves of its last is the next's. */
+#define PAGE_BYTES ((size_t)4 << 10)
 #define TILE_MAX   ((int64_t)1 << 24)
 
 int64_t lucid_cache_tile(int64_t max_tokens) {

@@ -54,7 +54,7 @@ typedef struct {
     /* What generation_config.json proposes for sampling; whoever samples may choose otherwise. */
     bool do_sample;
     double temperature, top_p; /* 0: not proposed */
-    int top_k;                 /* 0: not proposed */
+    int top_k;                 /* 0: not proposed: all */
 } lucid_model_config;
 
 /* Reads folder/config.json and, where there is one, folder/generation_config.json, whose token ids then hold. Errors:

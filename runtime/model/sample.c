@@ -32,7 +32,42 @@ static int by_share(const void *a, const void *b) {
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
-/* Cuts to the nucleus; *sum is its shares'. Tokens below (1 - top_p) / vocab_size of everything do not sum to 1 - top_p
+static void swap(candidate *a, candidate *b) {
+    const candidate kept = *a;
+    *a = *b;
+    *b = kept;
+}
+
+/* Hoare's selection: moves the k first by by_share to the front, 0 < k < n. */
+static void select_first(candidate *c, int n, int k) {
+    int low = 0, high = n - 1;
+    while (low < high) {
+        const candidate pivot = c[low + (high - low) / 2];
+        int i = low, j = high;
+        while (i <= j) {
+            while (by_share(&c[i], &pivot) < 0) i++;
+            while (by_share(&c[j], &pivot) > 0) j--;
+            if (i <= j) swap(&c[i++], &c[j--]);
+        }
+        if (k - 1 <= j)
+            high = j;
+        else if (k - 1 >= i)
+            low = i;
+        else
+            return;
+    }
+}
+
+/* Cuts to the k likeliest; *sum is their shares'. */
+static int cut_count(candidate *c, int n, int64_t k, double *sum) {
+    if (k == 0 || k >= n) return n;
+    select_first(c, n, (int)k);
+    *sum = 0;
+    for (int i = 0; i < k; i++) *sum += c[i].share;
+    return (int)k;
+}
+
+/* Cuts to the nucleus; *sum is its shares'. Tokens below (1 - top_p) / n of everything do not sum to 1 - top_p
  * even together, so the nucleus is among the others, and only those are sorted. */
 static int cut_nucleus(candidate *c, int n, double top_p, double *sum) {
     const double least = (1 - top_p) / n * *sum, wanted = top_p * *sum;
@@ -66,7 +101,8 @@ lucid_status lucid_sample(int32_t *id, const float *logits, int vocab_size, cons
         c[i] = (candidate){exp(((double)logits[i] - logits[best]) / s->temperature), i};
         sum += c[i].share;
     }
-    const int n_left = s->top_p < 1 ? cut_nucleus(c, vocab_size, s->top_p, &sum) : vocab_size;
+    int n_left = cut_count(c, vocab_size, s->top_k, &sum);
+    if (s->top_p < 1) n_left = cut_nucleus(c, n_left, s->top_p, &sum);
     double left = uniform(s->seed, n) * sum;
     for (int i = 0; i < n_left; i++) {
         if (c[i].share > 0) *id = c[i].id; /* the last one where rounding leaves a rest */

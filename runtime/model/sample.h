@@ -7,7 +7,8 @@
 
 typedef struct {
     double temperature; /* 0: the likeliest token always */
-    double top_p;       /* draw from the fewest likeliest tokens whose shares sum to this; 1: from all */
+    int64_t top_k;      /* draw from this many of the likeliest tokens; 0: from all */
+    double top_p;       /* of those, from the fewest likeliest whose shares sum to this part of theirs; 1: from all */
     uint64_t seed;
 } lucid_sampling;
 

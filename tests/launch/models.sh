@@ -27,9 +27,47 @@ generation() {
     mv stdout.txt drawn.txt
     succeed generate --model m --prompt-file long.txt --max-new 5 --quiet --temperature 1 --seed 4 --cache-dtype bf16 --prefill-chunk 100
     cmp stdout.txt drawn.txt || complain "a seed draws two texts"
-    timeout -k 5 60 "$lucid" generate --model m --prompt x --max-new 3 --report g.json >stdout.txt 2>stderr.txt
-    grep -Eq '^lucid: 1 prompt tokens read, first token after .* s' stderr.txt || complain "times: $(cat stderr.txt)"
+    timeout -k 5 60 "$lucid" generate --model m --prompt-file long.txt --max-new 3 --report g.json >stdout.txt 2>stderr.txt
+    grep -Eq '^lucid: 700 prompt tokens read, first token after .* s' stderr.txt || complain "times: $(cat stderr.txt)"
+    grep -Eq '^reading .* attention and solve kernels .*Gflop/s, .* products with weights' stderr.txt ||
+        complain "no split of the time: $(cat stderr.txt)"
     expect "tokens of the report" "$("$json" g.json generate.tokens)" 3
+    proposals
+}
+
+# What generation_config.json proposes holds unless options say otherwise; with one token to draw from, draws are greedy.
+proposals() {
+    local answer=(generate --model proposing --prompt "The quick brown fox" --max-new 40 --quiet)
+    cp -r m proposing
+    echo '{"do_sample": true, "temperature": 3.0, "top_k": 1}' >proposing/generation_config.json
+    succeed "${answer[@]}"
+    cmp stdout.txt alone.txt || complain "a proposed top_k of 1 draws another token than the likeliest"
+    succeed "${answer[@]}" --top-k 0
+    cmp -s stdout.txt alone.txt && complain "--top-k 0 does not undo the proposed top_k"
+    succeed "${answer[@]}" --top-k 0 --temperature 0
+    cmp stdout.txt alone.txt || complain "--temperature 0 does not undo the proposed temperature"
+}
+
+# No rank takes more memory than its share of the text by a fifth, nor is a share more than half of the whole.
+memory() {
+    local dtype
+    "$make_model" large layers=32 hidden=64 inner=64 heads=8 kv_heads=8 head_dim=64
+    text 2000 1024 >1k.txt
+    for dtype in fp32 bf16; do
+        on_ranks 2 generate --model large --prompt-file 1k.txt --max-new 2 --cache-dtype $dtype --report $dtype.json ||
+            complain "$(cat stderr.txt)"
+        grep -q "^memory .* of its share of" stderr.txt || complain "no memory is printed: $(cat stderr.txt)"
+        within "$dtype: memory over its share" "$("$json" $dtype.json measures.memory.peak)" "$("$json" $dtype.json measures.memory.planned)" 0.8 1.2
+    done
+    within "bf16: cache over that in fp32" "$("$json" bf16.json measures.memory.cache)" "$("$json" fp32.json measures.memory.cache)" 0.5 0.6
+    succeed generate --model large --prompt-file 1k.txt --max-new 2 --quiet --report whole.json
+    within "a rank's cache over the whole" "$("$json" fp32.json measures.memory.cache)" "$("$json" whole.json measures.memory.cache)" 0.45 0.6
+}
+
+# within WHAT A B LEAST MOST: A / B is between LEAST and MOST
+within() {
+    awk -v a="$2" -v b="$3" -v least="$4" -v most="$5" 'BEGIN { exit !(a >= least * b && a <= most * b) }' ||
+        complain "$1: $2 of $3 is not between $4 and $5"
 }
 
 # An answer that stops is the beginning of the longer one.
@@ -184,6 +222,7 @@ bad_command_lines() {
     refuse 2 "batch needs --requests FILE and --output FILE" batch --model m --requests x
     refuse 2 "--temperature: -2 is not between" generate --model m --prompt x --temperature -2
     refuse 2 "--top-p: 1.5 is not between" generate --model m --prompt x --top-p 1.5
+    refuse 2 "--top-k: -2 is not between" generate --model m --prompt x --top-k -2
     refuse 2 "--stop: empty value" generate --model m --prompt x --stop ""
     refuse 2 "--positions: '5' is not of the form A:B" score --model m --text long.txt --logits x --positions 5
     refuse 2 "--positions: 701 is not between 1 and 700" score --model m --text long.txt --logits x --positions :701
@@ -209,6 +248,13 @@ bad_texts() {
     refuse 1 "bad.txt: no ids" score --model m --token-ids bad.txt
     refuse 1 "a single token has nothing before it" score --model m --token-ids <(echo 7)
     refuse 1 "no tokenizer.json, and 32 tokens are too few for bytes" generate --model "$golden/lucid_rope" --prompt x
+}
+
+# A file of that name that is no library stands before the real one.
+bad_library() {
+    mkdir bad
+    echo "no library" >bad/libopenblas.so.0
+    LD_LIBRARY_PATH=bad refuse 1 "OpenBLAS cannot be loaded \\(bad/libopenblas.so.0: .*\\): install libopenblas0" generate --model m --prompt x
 }
 
 bad_models() {
@@ -245,6 +291,7 @@ request_type 'other' is none of|{"request_type": "other", "arguments": []}
 arguments must be .context, continuation|{"request_type": "loglikelihood", "arguments": ["a"]}
 the continuation has no tokens|{"request_type": "loglikelihood", "arguments": ["a", ""]}
 has no option 'num_beams'|{"request_type": "generate_until", "arguments": ["a", {"num_beams": 4}]}
+top_k is out of range|{"request_type": "generate_until", "arguments": ["a", {"top_k": 1.5}]}
 max_gen_toks must be|{"request_type": "generate_until", "arguments": ["a", {"max_gen_toks": 0}]}
 until must hold texts|{"request_type": "generate_until", "arguments": ["a", {"until": [""]}]}
 temperature is out of range|{"request_type": "generate_until", "arguments": ["a", {"temperature": -1}]}
@@ -255,6 +302,7 @@ LINES
 
 setup
 generation
+memory
 stops
 contexts
 scores
@@ -262,6 +310,7 @@ killed
 batches
 bad_command_lines
 bad_texts
+bad_library
 bad_models
 bad_requests
 finish

@@ -15,35 +15,36 @@ static void make_logits(void) {
 }
 
 /* Shares at a temperature, and only of the nucleus, written as their definition says. */
-static void reference(double share[VOCAB], double temperature, double top_p) {
+static void reference(double share[VOCAB], const lucid_sampling *s) {
     double sum = 0, taken = 0, kept[VOCAB] = {0};
-    for (int i = 0; i < VOCAB; i++) sum += share[i] = exp(logits[i] / temperature);
-    for (int i = 0; i < VOCAB; i++) share[i] /= sum;
-    while (taken < top_p - 1e-12) {
-        int best = -1;
+    int best[VOCAB], n = s->top_k && s->top_k < VOCAB ? (int)s->top_k : VOCAB;
+    for (int i = 0; i < VOCAB; i++) share[i] = exp(logits[i] / s->temperature);
+    for (int r = 0; r < n; r++) { /* best[r] is the r-th likeliest */
+        best[r] = -1;
         for (int i = 0; i < VOCAB; i++)
-            if (kept[i] == 0 && (best < 0 || share[i] > share[best])) best = i;
-        if (best < 0) break;
-        kept[best] = share[best];
-        taken += share[best];
+            if (kept[i] == 0 && (best[r] < 0 || share[i] > share[best[r]])) best[r] = i;
+        sum += kept[best[r]] = share[best[r]];
     }
-    for (int i = 0; i < VOCAB; i++) share[i] = kept[i] / taken;
+    memset(share, 0, VOCAB * sizeof *share);
+    for (int r = 0; r < n && taken < (s->top_p - 1e-12) * sum; r++) taken += share[best[r]] = kept[best[r]];
+    for (int i = 0; i < VOCAB; i++) share[i] /= taken;
 }
 
-static void test_shares(double temperature, double top_p) {
+static void test_shares(double temperature, int64_t top_k, double top_p) {
+    const lucid_sampling sampling = {.temperature = temperature, .top_k = top_k, .top_p = top_p, .seed = 5};
     double share[VOCAB];
     int count[VOCAB] = {0};
-    reference(share, temperature, top_p);
+    reference(share, &sampling);
     for (uint64_t n = 0; n < DRAWS; n++) {
         int32_t id = -1;
-        CHECK(!lucid_sample(&id, logits, VOCAB, &(lucid_sampling){temperature, top_p, 5}, n), "draw %d", (int)n);
+        CHECK(!lucid_sample(&id, logits, VOCAB, &sampling, n), "draw %d", (int)n);
         count[id]++;
     }
     for (int i = 0; i < VOCAB; i++) { /* five standard deviations; what has no share never comes */
         const double want = share[i] * DRAWS;
-        CHECK_NEAR(count[i], want, 5 * sqrt(want * (1 - share[i])) + (want > 0), "token %d at %g, %g", i, temperature,
-                   top_p);
-        CHECK(share[i] > 0 || count[i] == 0, "token %d is outside of the nucleus of %g", i, top_p);
+        CHECK_NEAR(count[i], want, 5 * sqrt(want * (1 - share[i])) + (want > 0), "token %d at %g, %d, %g", i,
+                   temperature, (int)top_k, top_p);
+        CHECK(share[i] > 0 || count[i] == 0, "token %d is not among %d or outside of %g", i, (int)top_k, top_p);
     }
 }
 
@@ -51,13 +52,13 @@ static void test_greedy(void) {
     int32_t id = -1;
     int best = 0;
     for (int i = 0; i < VOCAB; i++) best = logits[i] > logits[best] ? i : best;
-    CHECK(!lucid_sample(&id, logits, VOCAB, &(lucid_sampling){0, 1, 0}, 0) && id == best, "greedy: %d", id);
-    CHECK(!lucid_sample(&id, logits, VOCAB, &(lucid_sampling){1, 1e-9, 0}, 3) && id == best, "smallest nucleus: %d",
+    CHECK(!lucid_sample(&id, logits, VOCAB, &(lucid_sampling){.top_p = 1}, 0) && id == best, "greedy: %d", id);
+    CHECK(!lucid_sample(&id, logits, VOCAB, &(lucid_sampling){1, 0, 1e-9, 0}, 3) && id == best, "smallest nucleus: %d",
           id);
     float equal[4] = {0, 2, 2, 1};
-    CHECK(!lucid_sample(&id, equal, 4, &(lucid_sampling){0, 1, 0}, 0) && id == 1, "the lowest of equals: %d", id);
+    CHECK(!lucid_sample(&id, equal, 4, &(lucid_sampling){.top_p = 1}, 0) && id == 1, "the lowest of equals: %d", id);
     equal[3] = NAN;
-    CHECK(lucid_sample(&id, equal, 4, &(lucid_sampling){0, 1, 0}, 0) == LUCID_ERR_INPUT, "NaN");
+    CHECK(lucid_sample(&id, equal, 4, &(lucid_sampling){.top_p = 1}, 0) == LUCID_ERR_INPUT, "NaN");
 }
 
 /* A draw depends on its seed and number alone. */
@@ -65,10 +66,10 @@ static void test_seeds(void) {
     int32_t a, b;
     int same = 0;
     for (uint64_t n = 0; n < 200; n++) {
-        lucid_sample(&a, logits, VOCAB, &(lucid_sampling){2, 1, 1}, n);
-        lucid_sample(&b, logits, VOCAB, &(lucid_sampling){2, 1, 1}, n);
+        lucid_sample(&a, logits, VOCAB, &(lucid_sampling){2, 0, 1, 1}, n);
+        lucid_sample(&b, logits, VOCAB, &(lucid_sampling){2, 0, 1, 1}, n);
         CHECK(a == b, "draw %d is not repeated", (int)n);
-        lucid_sample(&b, logits, VOCAB, &(lucid_sampling){2, 1, 2}, n);
+        lucid_sample(&b, logits, VOCAB, &(lucid_sampling){2, 0, 1, 2}, n);
         same += a == b;
     }
     CHECK(same < 100, "two seeds give the same %d of 200 draws", same);
@@ -135,10 +136,12 @@ static void test_prompt(void) {
 int main(void) {
     make_logits();
     test_greedy();
-    test_shares(1, 1);
-    test_shares(0.7, 1);
-    test_shares(1, 0.9);
-    test_shares(2, 0.5);
+    test_shares(1, 0, 1);
+    test_shares(0.7, 0, 1);
+    test_shares(1, 0, 0.9);
+    test_shares(2, 0, 0.5);
+    for (int64_t k = 1; k <= VOCAB + 1; k += 7) test_shares(2, k, 1);
+    test_shares(1.5, 12, 0.8);
     test_seeds();
     test_loss();
     test_stops();
