@@ -23,15 +23,9 @@ static lucid_status read_metaspace(lucid_decoders *decoders, lucid_decoder *stag
 
 static lucid_status read_replace(lucid_decoders *decoders, lucid_decoder *stage, const json_t *object,
                                  const char *where) {
-    lucid_json_text content;
     (void)decoders;
     stage->kind = LUCID_DECODE_REPLACE;
-    LUCID_TRY(lucid_json_known(object, "type pattern content", where));
-    LUCID_TRY(lucid_json_string(&content, object, "content", false, where));
-    LUCID_TRY(lucid_regex_read(&stage->regex, object, where));
-    if (json_object_get(json_object_get(object, "pattern"), "Regex") && memchr(content.bytes, '$', content.n))
-        return lucid_fail(LUCID_ERR_INPUT, "%s: Replace: a group in the content of a Regex is not known", where);
-    return lucid_text_append(&stage->content, content.bytes, content.n);
+    return lucid_replace_read(&stage->regex, &stage->content, object, where);
 }
 
 static lucid_status read_byte_fallback(lucid_decoders *decoders, lucid_decoder *stage, const json_t *object,

@@ -3,6 +3,7 @@
 
 #include <pcre2.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Text is valid UTF-8 wherever a match is tried. As in Oniguruma, ^ and $ hold at every line. */
 #define REGEX_OPTIONS   (PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C)
@@ -71,6 +72,16 @@ lucid_status lucid_regex_read(lucid_regex **regex, const json_t *object, const c
         return lucid_fail(LUCID_ERR_INPUT, "%s: the pattern is not one String or one Regex", where);
     if (string.bytes) return lucid_regex_literal(regex, string.bytes, string.n, where);
     return lucid_regex_compile(regex, expression.bytes, expression.n, where);
+}
+
+lucid_status lucid_replace_read(lucid_regex **regex, lucid_text *content, const json_t *object, const char *where) {
+    lucid_json_text text;
+    LUCID_TRY(lucid_json_known(object, "type pattern content", where));
+    LUCID_TRY(lucid_json_string(&text, object, "content", false, where));
+    LUCID_TRY(lucid_regex_read(regex, object, where));
+    if (json_object_get(json_object_get(object, "pattern"), "Regex") && memchr(text.bytes, '$', text.n))
+        return lucid_fail(LUCID_ERR_INPUT, "%s: Replace: a group in the content of a Regex is not known", where);
+    return lucid_text_append(content, text.bytes, text.n);
 }
 
 void lucid_regex_free(lucid_regex *regex) {

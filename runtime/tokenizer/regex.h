@@ -16,6 +16,8 @@ lucid_status lucid_regex_compile(lucid_regex **regex, const char *pattern, size_
 lucid_status lucid_regex_literal(lucid_regex **regex, const char *string, size_t n, const char *where);
 /* From {"String": ...} or {"Regex": ...}, the object's member "pattern". */
 lucid_status lucid_regex_read(lucid_regex **regex, const json_t *object, const char *where);
+/* A component that replaces what its "pattern" matches by its "content". */
+lucid_status lucid_replace_read(lucid_regex **regex, lucid_text *content, const json_t *object, const char *where);
 void lucid_regex_free(lucid_regex *regex); /* NULL is fine */
 
 lucid_status lucid_matcher_create(lucid_matcher **matcher);
