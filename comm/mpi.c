@@ -211,32 +211,33 @@ static void request_return(mpi_world *world, mpi_request *request) {
     world->spare = request;
 }
 
-static lucid_status mpi_post_send(lucid_comm *comm, int channel, int peer, const void *buffer, size_t bytes,
-                                  lucid_request **posted) {
+/* form: its channel, peer and direction. */
+static lucid_status post(lucid_comm *comm, mpi_request form, void *buffer, size_t bytes, lucid_request **posted) {
     mpi_world *world = comm->impl;
-    mpi_extent extent;
     LUCID_TRY(lucid_mpi_usable(comm));
-    LUCID_TRY(lucid_mpi_extent(&extent, bytes));
+    LUCID_TRY(lucid_mpi_extent(&form.extent, bytes));
     mpi_request *request = request_take(world);
     if (!request) return LUCID_ERR_MEMORY;
-    *request = (mpi_request){.extent = extent, .channel = channel, .peer = peer};
-    LUCID_TRY_MPI(MPI_Isend(buffer, extent.count, extent.type, peer, channel, world->channels, &request->mpi));
+    *request = form;
+    const int count = form.extent.count;
+    if (form.receives)
+        LUCID_TRY_MPI(
+            MPI_Irecv(buffer, count, form.extent.type, form.peer, form.channel, world->channels, &request->mpi));
+    else
+        LUCID_TRY_MPI(
+            MPI_Isend(buffer, count, form.extent.type, form.peer, form.channel, world->channels, &request->mpi));
     *posted = (lucid_request *)request;
     return LUCID_OK;
 }
 
+static lucid_status mpi_post_send(lucid_comm *comm, int channel, int peer, const void *buffer, size_t bytes,
+                                  lucid_request **posted) {
+    return post(comm, (mpi_request){.channel = channel, .peer = peer}, (void *)buffer, bytes, posted);
+}
+
 static lucid_status mpi_post_recv(lucid_comm *comm, int channel, int peer, void *buffer, size_t bytes,
                                   lucid_request **posted) {
-    mpi_world *world = comm->impl;
-    mpi_extent extent;
-    LUCID_TRY(lucid_mpi_usable(comm));
-    LUCID_TRY(lucid_mpi_extent(&extent, bytes));
-    mpi_request *request = request_take(world);
-    if (!request) return LUCID_ERR_MEMORY;
-    *request = (mpi_request){.extent = extent, .channel = channel, .peer = peer, .receives = true};
-    LUCID_TRY_MPI(MPI_Irecv(buffer, extent.count, extent.type, peer, channel, world->channels, &request->mpi));
-    *posted = (lucid_request *)request;
-    return LUCID_OK;
+    return post(comm, (mpi_request){.channel = channel, .peer = peer, .receives = true}, buffer, bytes, posted);
 }
 
 /* MPI accepts a message shorter than its receive; the contract does not. */

@@ -45,21 +45,25 @@ void lucid_staging_destroy(lucid_staging *s) {
     free(s);
 }
 
-static lucid_status slot_take(slot **taken, lucid_staging *s) {
-    slot *free_slot = s->pool;
+static lucid_status slot_create(slot **created, size_t bytes) {
+    slot *s = calloc(1, sizeof *s);
+    if (!s) return lucid_fail(LUCID_ERR_MEMORY, "no memory for a message");
+    lucid_status status = LUCID_CUDA_CHECK(cudaMallocHost(&s->host, bytes));
+    if (status)
+        free(s);
+    else
+        *created = s;
+    return status;
+}
+
+/* For a message of so many bytes, received into device unless that is NULL. */
+static lucid_status slot_take(slot **taken, lucid_staging *s, void *device, size_t bytes) {
     LUCID_TRY(LUCID_CUDA_CHECK(cudaSetDevice(s->ordinal))); /* the calling thread's */
-    if (!free_slot) {
-        free_slot = calloc(1, sizeof *free_slot);
-        if (!free_slot) return lucid_fail(LUCID_ERR_MEMORY, "no memory for a message");
-        lucid_status status = LUCID_CUDA_CHECK(cudaMallocHost(&free_slot->host, s->tile_bytes));
-        if (status) {
-            free(free_slot);
-            return status;
-        }
-    } else {
-        s->pool = free_slot->next;
-    }
-    *taken = free_slot;
+    if (!s->pool) LUCID_TRY(slot_create(&s->pool, s->tile_bytes));
+    *taken = s->pool;
+    s->pool = s->pool->next;
+    (*taken)->device = device;
+    (*taken)->bytes = bytes;
     return LUCID_OK;
 }
 
@@ -73,15 +77,8 @@ static lucid_status copy(lucid_staging *s, void *to, const void *from, size_t by
     return LUCID_CUDA_CHECK(cudaStreamSynchronize(s->stream));
 }
 
-lucid_status lucid_staging_send(void *staging, int channel, int peer, const void *tile, size_t bytes,
-                                lucid_request **request) {
-    lucid_staging *s = staging;
-    slot *taken = NULL;
-    LUCID_TRY(slot_take(&taken, s));
-    taken->device = NULL;
-    taken->bytes = bytes;
-    lucid_status status = copy(s, taken->host, tile, bytes, cudaMemcpyDeviceToHost);
-    if (!status) status = lucid_comm_post_send(s->comm, channel, peer, taken->host, bytes, &taken->request);
+/* What a post has come to. */
+static lucid_status posted(lucid_staging *s, slot *taken, lucid_status status, lucid_request **request) {
     if (status)
         slot_return(s, taken);
     else
@@ -89,19 +86,22 @@ lucid_status lucid_staging_send(void *staging, int channel, int peer, const void
     return status;
 }
 
+lucid_status lucid_staging_send(void *staging, int channel, int peer, const void *tile, size_t bytes,
+                                lucid_request **request) {
+    lucid_staging *s = staging;
+    slot *taken = NULL;
+    LUCID_TRY(slot_take(&taken, s, NULL, bytes));
+    lucid_status status = copy(s, taken->host, tile, bytes, cudaMemcpyDeviceToHost);
+    if (!status) status = lucid_comm_post_send(s->comm, channel, peer, taken->host, bytes, &taken->request);
+    return posted(s, taken, status, request);
+}
+
 lucid_status lucid_staging_recv(void *staging, int channel, int peer, void *tile, size_t bytes,
                                 lucid_request **request) {
     lucid_staging *s = staging;
     slot *taken = NULL;
-    LUCID_TRY(slot_take(&taken, s));
-    taken->device = tile;
-    taken->bytes = bytes;
-    lucid_status status = lucid_comm_post_recv(s->comm, channel, peer, taken->host, bytes, &taken->request);
-    if (status)
-        slot_return(s, taken);
-    else
-        *request = (lucid_request *)taken;
-    return status;
+    LUCID_TRY(slot_take(&taken, s, tile, bytes));
+    return posted(s, taken, lucid_comm_post_recv(s->comm, channel, peer, taken->host, bytes, &taken->request), request);
 }
 
 lucid_status lucid_staging_test(void *staging, lucid_request *request, bool *done) {
