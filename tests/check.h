@@ -8,6 +8,8 @@
 
 #define LUCID_TEST_SKIP 77
 
+#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
+
 static int check_failures;
 
 #define CHECK(condition, ...)                                               \

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Sourced by the cluster's tests: SCRIPT SOURCE_DIR SWITCH LUCID. $work is a folder that goes away, and any cluster in it.
 set -uo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 source_dir=$1 lucid=$3
 export CLUSTER_SWITCH=$2
 work=$(mktemp -d /tmp/lucid-XXXXXX) # short: Open MPI's sockets lie below
@@ -8,7 +9,6 @@ state=$work/cluster
 trap 'tear_down; rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
 cd "$work" || exit 1
-n_failures=0
 
 cluster() {
     timeout -k 5 60 "$source_dir/cluster/local" --state "$state" "$@"
@@ -19,21 +19,6 @@ tear_down() {
     for marker in "$work"/cluster*/cluster; do
         [[ ! -f $marker ]] || state=${marker%/*} cluster down
     done
-}
-
-complain() {
-    printf 'FAILED: %s\n' "$*"
-    n_failures=$((n_failures + 1))
-}
-
-finish() {
-    [[ $n_failures -eq 0 ]] || { printf '%d failures\n' "$n_failures"; exit 1; }
-    exit 0
-}
-
-# expect WHAT GOT WANTED
-expect() {
-    [[ $2 == "$3" ]] || complain "$1: got '$2', want '$3'"
 }
 
 # skip_unless_possible [--slurm]

@@ -5,8 +5,6 @@
 
 #include <stdlib.h>
 
-#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
-
 /* No member is zero, so one that is lost on the way shows. */
 static char sample_files[][LUCID_MANIFEST_MAX_NAME] = {"lucid-a.0.tiles", "lucid-a.0.7.rows"};
 

@@ -9,8 +9,6 @@
 
 #include <stdlib.h>
 
-#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
-
 _Static_assert(LUCID_REPORT_PHASES == LUCID_N_PHASES, "a report has the runtime's phases");
 
 /* No member is zero, so one that is lost on the way shows. */

@@ -1,6 +1,6 @@
 /* The engine on a device, with the emulator for a GPU: right against the oracle, the same bits on any number of ranks
  * with any layout, schedule, tile and window, and what it does not do refused. */
-#include "tests/check.h"
+#include "tests/comm/worlds.h"
 #include "tests/runtime/attention/attention_case.h"
 
 static lucid_comm *comm, *alone;
@@ -83,11 +83,7 @@ static void check_refusals(void) {
 }
 
 int main(void) {
-    lucid_comm_options automatic = {.timeout = 60}, self = {.transport = "self"};
-    if (lucid_comm_open(&comm, &automatic) || lucid_comm_open(&alone, &self)) {
-        fprintf(stderr, "%s\n", lucid_failure());
-        return 1;
-    }
+    worlds_open(&comm, &alone);
     lucid_random random = {.seed = 5, .kind = LUCID_RANDOM_CLUSTERED, .correlation = 0.8};
     lucid_problem grouped = {.seqlen = 300, .batch = 1, .n_heads = 2, .n_kv_heads = 2, .head_dim = 40, .value_dim = 24};
     lucid_problem softmax = grouped;
@@ -99,8 +95,5 @@ int main(void) {
     check_case(&(attention_case){.problem = grouped, .random = random, .dtype = LUCID_F32, .tweak = scale_values},
                2e-5);
     if (comm->rank == 0) check_refusals();
-    int result = check_result();
-    lucid_comm_close(alone);
-    lucid_comm_close(comm);
-    return result;
+    return worlds_close(comm, alone);
 }

@@ -1,25 +1,10 @@
 # Sourced by the tests of the lucid program; $lucid is the binary, $json the JSON query tool, $work a folder that goes away.
 set -uo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 lucid=$1 json=$2
 work=$(mktemp -d)
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
 cd "$work" || exit 1
-n_failures=0
-
-complain() {
-    printf 'FAILED: %s\n' "$*"
-    n_failures=$((n_failures + 1))
-}
-
-finish() {
-    [[ $n_failures -eq 0 ]] || { printf '%d failures\n' "$n_failures"; exit 1; }
-    exit 0
-}
-
-# expect WHAT GOT WANTED
-expect() {
-    [[ $2 == "$3" ]] || complain "$1: got '$2', want '$3'"
-}
 
 # A file of one 64-bit little-endian number.
 le64() {

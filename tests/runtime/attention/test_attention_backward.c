@@ -185,7 +185,7 @@ static void run_all(const lucid_problem *p, fixture_keys keys, double tolerance)
 int main(int argc, char **argv) {
     bool quick = argc > 1 && !strcmp(argv[1], "quick");
     if (quick) every = 10;
-    ways_open();
+    worlds_open(&comm, &alone);
     lucid_problem gqa = {.seqlen = 1000, .batch = 1, .n_heads = 4, .n_kv_heads = 2, .head_dim = 24, .value_dim = 36};
     lucid_problem odd = {.seqlen = 333, .batch = 2, .n_heads = 3, .n_kv_heads = 1, .head_dim = 68, .value_dim = 40};
     odd.eps = 0.1, odd.softmax_scale = 0.2;
@@ -198,5 +198,5 @@ int main(int argc, char **argv) {
     run_all(&softmax, KEYS_NORMAL, 1e-5);
     run_all(&(lucid_problem){.seqlen = 3, .batch = 1, .n_heads = 1, .n_kv_heads = 1, .head_dim = 5, .value_dim = 4},
             KEYS_NORMAL, 1e-5);
-    return ways_close();
+    return worlds_close(comm, alone);
 }

@@ -235,7 +235,7 @@ static void check_refusals(void) {
 int main(int argc, char **argv) {
     bool quick = argc > 1 && !strcmp(argv[1], "quick");
     lucid_problem problem = {.seqlen = 601, .batch = 1, .n_heads = 4, .n_kv_heads = 2, .head_dim = 20, .value_dim = 36};
-    ways_open();
+    worlds_open(&comm, &alone);
     for (int kind = LUCID_ATTENTION_LUCID; kind <= LUCID_ATTENTION_SOFTMAX; kind++)
         for (int dtype = LUCID_F32; dtype <= (kind || quick ? LUCID_BF16 : LUCID_F16); dtype++) {
             problem.attention = (lucid_attention_kind)kind;
@@ -244,5 +244,5 @@ int main(int argc, char **argv) {
         }
     check_place_of_rounding();
     if (comm->rank == 0) check_refusals();
-    return ways_close();
+    return worlds_close(comm, alone);
 }

@@ -31,7 +31,7 @@ static void run_all(const lucid_problem *problem, fixture_keys keys) {
 
 int main(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], "quick")) every = 5;
-    ways_open();
+    worlds_open(&comm, &alone);
     run_all(
         &(lucid_problem){.seqlen = 1500, .batch = 1, .n_heads = 2, .n_kv_heads = 1, .head_dim = 20, .value_dim = 36},
         KEYS_CLUSTERED);
@@ -53,5 +53,5 @@ int main(int argc, char **argv) {
             KEYS_NORMAL);
     run_all(&(lucid_problem){.seqlen = 3, .batch = 1, .n_heads = 1, .n_kv_heads = 1, .head_dim = 5, .value_dim = 4},
             KEYS_NORMAL);
-    return ways_close();
+    return worlds_close(comm, alone);
 }

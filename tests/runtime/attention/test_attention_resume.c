@@ -244,12 +244,12 @@ static void check_refusals(const lucid_problem *p) {
 int main(int argc, char **argv) {
     bool quick = argc > 1 && !strcmp(argv[1], "quick");
     lucid_problem problem = {.seqlen = 901, .batch = 1, .n_heads = 4, .n_kv_heads = 2, .head_dim = 20, .value_dim = 36};
-    ways_open();
+    worlds_open(&comm, &alone);
     run_problem(&problem, quick ? 9 : 48);
     CHECK(n_taken > 20 && n_unfinished > 10, "only %d rows were taken, %d of them not finished", n_taken, n_unfinished);
     problem.attention = LUCID_ATTENTION_SOFTMAX;
     run_problem(&problem, quick ? 3 : 12);
     check_refusals(&problem);
     if (comm->rank == 0) printf("%d rows were taken, %d of them not finished\n", n_taken, n_unfinished);
-    return ways_close();
+    return worlds_close(comm, alone);
 }

@@ -4,9 +4,8 @@
 #define LUCID_TESTS_ATTENTION_WAYS_H
 
 #include "runtime/lucid.h"
-#include "tests/check.h"
+#include "tests/comm/worlds.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static lucid_comm *comm, *alone;
@@ -16,19 +15,6 @@ static inline void must(lucid_status status, const char *what) {
     if (!status) return;
     fprintf(stderr, "%s: %s\n", what, lucid_failure());
     exit(1);
-}
-
-static inline void ways_open(void) {
-    must(lucid_comm_open(&comm, &(lucid_comm_options){.timeout = 60}), "all ranks");
-    must(lucid_comm_open(&alone, &(lucid_comm_options){.transport = "self"}), "alone");
-}
-
-/* The program's exit code. */
-static inline int ways_close(void) {
-    int result = check_result();
-    lucid_comm_close(alone);
-    lucid_comm_close(comm);
-    return result;
 }
 
 /* seen (n_rows): each row is stored by exactly one rank. Collective. */

@@ -4,6 +4,7 @@
 #include "kernels/ref/dense.h"
 #include "runtime/cache/records.h"
 #include "runtime/files/half.h"
+#include "tests/comm/worlds.h"
 #include "tests/runtime/cache/cache_fixture.h"
 
 static const cache_case cases[] = {
@@ -208,8 +209,7 @@ static void check_refused(lucid_comm *comm) {
 int main(int argc, char **argv) {
     lucid_comm *comm, *alone;
     const bool quick = argc > 1 && strcmp(argv[1], "quick") == 0;
-    REQUIRE(lucid_comm_open(&comm, &(lucid_comm_options){.timeout = 60}));
-    REQUIRE(lucid_comm_open(&alone, &(lucid_comm_options){.transport = "self"}));
+    worlds_open(&comm, &alone);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i += quick ? 2 : 1) {
         check_bits(comm, alone, &cases[i]);
         if (comm->world_size == 1) check_accuracy(alone, &cases[i]);
@@ -220,7 +220,5 @@ int main(int argc, char **argv) {
     }
     check_full(comm);
     check_refused(comm);
-    lucid_comm_close(alone);
-    lucid_comm_close(comm);
-    return check_result();
+    return worlds_close(comm, alone);
 }

@@ -1,5 +1,6 @@
 /* Saved caches: any world size reads what any other wrote, and goes on with the same bits; what is damaged, another
  * model's or no cache at all is refused with the reason, and a failed save leaves what was there. */
+#include "tests/comm/worlds.h"
 #include "tests/runtime/cache/cache_fixture.h"
 
 #include "tests/capture_failure.h"
@@ -224,8 +225,7 @@ static void remove_saved(const char *name) {
 
 int main(void) {
     lucid_comm *comm, *alone;
-    REQUIRE(lucid_comm_open(&comm, &(lucid_comm_options){.timeout = 60}));
-    REQUIRE(lucid_comm_open(&alone, &(lucid_comm_options){.transport = "self"}));
+    worlds_open(&comm, &alone);
     if (comm->rank == 0) scratch_make();
     REQUIRE(lucid_comm_broadcast(comm, scratch_folder, sizeof scratch_folder, 0));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_round_trip(comm, alone, &cases[i]);
@@ -240,7 +240,5 @@ int main(void) {
         remove_saved("context"), remove_saved("alone");
         scratch_remove();
     }
-    lucid_comm_close(alone);
-    lucid_comm_close(comm);
-    return check_result();
+    return worlds_close(comm, alone);
 }

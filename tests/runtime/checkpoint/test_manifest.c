@@ -6,8 +6,6 @@
 
 #include <stdlib.h>
 
-#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
-
 static const lucid_problem problem = {.seqlen = 1000,
                                       .batch = 2,
                                       .n_heads = 4,

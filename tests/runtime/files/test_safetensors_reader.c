@@ -8,8 +8,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
-
 static void write_raw(const char *path, uint64_t length, const char *header, size_t header_bytes, size_t data_bytes) {
     FILE *file = fopen(path, "wb");
     fwrite(&length, 1, sizeof length, file);

@@ -1,11 +1,11 @@
 /* A text read in one piece, in chunks, token by token, cut back and read on. Chunks give the bits of one piece wherever
  * they are cut; decoded tokens give the same logits but for rounding, and the same bits on every number of ranks. Each
  * rank does everything alone as well and compares its part. */
+#include "tests/comm/worlds.h"
 #include "tests/runtime/model/context_fixture.h"
 
-#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
-#define N_TOKENS     290
-#define N_OTHERS     40
+#define N_TOKENS 290
+#define N_OTHERS 40
 
 /* The largest logit's share by which decoding may differ: what the same arithmetic in another order costs. */
 #define DECODE_TOLERANCE 1e-4
@@ -170,8 +170,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     golden_path = argv[1];
-    REQUIRE(lucid_comm_open(&comm, &(lucid_comm_options){.timeout = 60}));
-    REQUIRE(lucid_comm_open(&alone, &(lucid_comm_options){.transport = "self"}));
+    worlds_open(&comm, &alone);
     for (int i = 0; i < COUNT(folders); i++) {
         golden_case c = case_read(golden_path, folders[i], N_TOKENS);
         test_chunks(&c, strncmp(folders[i], "deltanet", 8) != 0);
@@ -179,7 +178,5 @@ int main(int argc, char **argv) {
         if (i < 2) test_bf16(&c);
         case_free(&c);
     }
-    lucid_comm_close(alone);
-    lucid_comm_close(comm);
-    return check_result();
+    return worlds_close(comm, alone);
 }

@@ -7,8 +7,6 @@
 
 #include <sys/stat.h>
 
-#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
-
 /* A whole config with more keys before it; the first of two equal keys would be refused, so none is repeated. */
 #define SIZES   "\"hidden_size\":48,\"intermediate_size\":20,\"num_hidden_layers\":3,\"vocab_size\":100"
 #define REST    SIZES ",\"num_attention_heads\":6,\"model_type\":\"llama\"}"

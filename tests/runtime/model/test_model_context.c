@@ -1,9 +1,9 @@
 /* Texts through whole models: logits against the fp64 oracle for every golden folder, and the same bits on every number
  * of ranks and threads, in chunks of any size. Each rank reads the text alone as well and compares its part. */
+#include "tests/comm/worlds.h"
 #include "tests/runtime/model/context_fixture.h"
 
-#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
-#define N_TOKENS     330 /* six panels, the last one not full */
+#define N_TOKENS 330 /* six panels, the last one not full */
 
 static lucid_comm *comm, *alone;
 static const char *golden_path;
@@ -124,13 +124,10 @@ int main(int argc, char **argv) {
         return 2;
     }
     golden_path = argv[1];
-    REQUIRE(lucid_comm_open(&comm, &(lucid_comm_options){.timeout = 60}));
-    REQUIRE(lucid_comm_open(&alone, &(lucid_comm_options){.transport = "self"}));
+    worlds_open(&comm, &alone);
     for (int i = 0; i < COUNT(folders); i++) test_folder(folders[i]);
     for (int i = 0; i < COUNT(folders); i++) test_golden(folders[i]);
     test_next();
     test_refused();
-    lucid_comm_close(alone);
-    lucid_comm_close(comm);
-    return check_result();
+    return worlds_close(comm, alone);
 }

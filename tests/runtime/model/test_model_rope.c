@@ -8,8 +8,6 @@
 
 #include <string.h>
 
-#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
-
 /* Both sides round to fp32 after each of at most eight operations, and powf may differ by a place. */
 #define TOLERANCE (8 * 0x1p-24)
 

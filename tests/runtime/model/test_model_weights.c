@@ -10,8 +10,6 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
-#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
-
 static lucid_comm *comm;
 
 static void barrier(void) {

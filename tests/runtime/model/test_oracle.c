@@ -13,9 +13,7 @@
 /* A feature that matters changes the largest logit by more than this, relative. */
 #define NOTICEABLE 1e-3
 
-#define MAX_PATH     4096
-#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
-
+#define MAX_PATH 4096
 static const char *golden_path;
 static const float zeros[128 * 128];
 

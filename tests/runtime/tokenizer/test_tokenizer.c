@@ -9,8 +9,6 @@
 
 #include <time.h>
 
-#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
-
 static lucid_tokenizer *parse(const char *json) {
     lucid_tokenizer *tokenizer = NULL;
     CHECK(lucid_tokenizer_parse(&tokenizer, json, strlen(json), "t.json") == LUCID_OK, "%s", last_failure);

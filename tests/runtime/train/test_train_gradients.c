@@ -3,7 +3,7 @@
 #include "runtime/train/exact.h"
 #include "runtime/train/pass.h"
 #include "tests/check.h"
-#include "tests/comm/drive.h"
+#include "tests/comm/worlds.h"
 #include "tests/runtime/model/oracle.h"
 
 #include <stdlib.h>
@@ -232,11 +232,8 @@ int main(void) {
     cases[7].name = "lucid, packed, rope";
     cases[7].config.config.use_rope = true, cases[7].length = 100, cases[7].n_sequences = 3;
     lucid_comm *comm, *alone;
-    REQUIRE(lucid_comm_open(&comm, &(lucid_comm_options){.timeout = 60}));
-    REQUIRE(lucid_comm_open(&alone, &(lucid_comm_options){.transport = "self"}));
+    worlds_open(&comm, &alone);
     exact_sums();
     for (int i = 0; i < 8; i++) run_case(&cases[i], comm, alone);
-    lucid_comm_close(alone);
-    lucid_comm_close(comm);
-    return check_result();
+    return worlds_close(comm, alone);
 }
