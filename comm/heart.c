@@ -168,11 +168,12 @@ static lucid_status progress_send(lucid_heart *h, peer *p, bool stopping) {
     return comm->transport->post_send(comm, h->channel, p->rank, &p->outgoing, sizeof p->outgoing, &p->send);
 }
 
-/* A call of the transport that keeps the lock for the deadline has hung. The second try is for a process that was
- * stopped during the first. */
+/* A call of the transport that keeps the lock for the deadline has hung. The second, short try is for a process that
+ * was stopped during the first. */
 static bool take_transport(lucid_comm *comm, double deadline) {
+    const double tries[] = {deadline, fmin(deadline, GAP_SECONDS)};
     for (int attempt = 0; attempt < 2; attempt++) {
-        const struct timespec until = at(now() + deadline);
+        const struct timespec until = at(now() + tries[attempt]);
         if (pthread_mutex_clocklock(&comm->lock, CLOCK_MONOTONIC, &until) == 0) return true;
     }
     return false;
