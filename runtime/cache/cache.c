@@ -72,12 +72,20 @@ static size_t pending_bytes(const lucid_cache *c) {
     return (size_t)c->config.n_layers * lucid_cache_pending_floats(c) * sizeof(float);
 }
 
+/* Of the fullest rank. measure has seen to it that as many records fit. */
+static bool tails_bytes(size_t *bytes, const lucid_cache *c, int world_size) {
+    const size_t rows = (size_t)((c->n_tiles + world_size - 1) / world_size);
+    const size_t n = (size_t)c->config.n_layers * rows * (size_t)c->granules_per_tile;
+    return !__builtin_mul_overflow(n, c->config.tail_floats * sizeof(float), bytes);
+}
+
 size_t lucid_cache_bytes(const lucid_cache_config *config, int world_size) {
     lucid_cache c = {.config = with_defaults(config)};
-    size_t bytes;
-    if (check_config(&c.config) || !measure(&c, world_size)) return SIZE_MAX;
+    size_t bytes, tails;
+    if (check_config(&c.config) || !measure(&c, world_size) || !tails_bytes(&tails, &c, world_size)) return SIZE_MAX;
     if (__builtin_mul_overflow((size_t)c.config.n_layers, c.layer_bytes, &bytes)) return SIZE_MAX;
     if (__builtin_add_overflow(bytes, widened_bytes(&c, c.layer_bytes) + pending_bytes(&c), &bytes)) return SIZE_MAX;
+    if (__builtin_add_overflow(bytes, tails, &bytes)) return SIZE_MAX;
     return bytes;
 }
 
@@ -103,11 +111,18 @@ static lucid_status reserve(void *memory, size_t bytes) {
     return LUCID_OK;
 }
 
+static size_t reserved_tails(const lucid_cache *c) {
+    size_t bytes = 0;
+    tails_bytes(&bytes, c, c->comm->world_size); /* counted before */
+    return bytes;
+}
+
 static lucid_status allocate(lucid_cache *c) {
     LUCID_TRY(check_memory(c));
     LUCID_TRY(reserve(&c->records, (size_t)c->config.n_layers * c->layer_bytes));
     const size_t widened = widened_bytes(c, c->layer_bytes);
     if (widened) LUCID_TRY(reserve(&c->widened, widened));
+    if (reserved_tails(c)) LUCID_TRY(reserve(&c->tails, reserved_tails(c)));
     return reserve(&c->pending, pending_bytes(c));
 }
 
@@ -136,6 +151,7 @@ void lucid_cache_destroy(lucid_cache *c) {
     if (!c) return;
     if (c->records) munmap(c->records, (size_t)c->config.n_layers * c->layer_bytes);
     if (c->widened) munmap(c->widened, widened_bytes(c, c->layer_bytes));
+    if (c->tails) munmap(c->tails, reserved_tails(c));
     if (c->pending) munmap(c->pending, pending_bytes(c));
     free(c);
 }
@@ -156,7 +172,15 @@ const void *lucid_cache_layer(const lucid_cache *c, int layer, size_t *n_bytes) 
 size_t lucid_cache_held_bytes(const lucid_cache *c) {
     size_t layer_bytes;
     lucid_cache_layer(c, 0, &layer_bytes);
-    return (size_t)c->config.n_layers * layer_bytes + widened_bytes(c, layer_bytes) + pending_bytes(c);
+    const size_t granules = layer_bytes / c->tile_bytes * (size_t)c->granules_per_tile;
+    const size_t tails = granules * c->config.tail_floats * sizeof(float);
+    return (size_t)c->config.n_layers * (layer_bytes + tails) + widened_bytes(c, layer_bytes) + pending_bytes(c);
+}
+
+float *lucid_cache_tail(const lucid_cache *c, int layer, int64_t granule) {
+    const int64_t tile = granule / c->granules_per_tile;
+    if (tile % c->comm->world_size != c->comm->rank) return NULL;
+    return lucid_cache_tails(c, layer, tile) + (size_t)(granule % c->granules_per_tile) * c->config.tail_floats;
 }
 
 /* --- chunks --- */

@@ -30,6 +30,7 @@ typedef struct {
     int64_t max_tokens;      /* at least 1 */
     int64_t tile;            /* tokens, a multiple of 64; 0: lucid_cache_tile of max_tokens */
     int threads;             /* 0: 1 */
+    size_t tail_floats;      /* see lucid_cache_tail; 0: none */
 } lucid_cache_config;
 
 /* max_tokens / 128, up to a multiple of 64, within 64..1024: enough tiles for any world size, few enough partial sums
@@ -60,6 +61,11 @@ void lucid_cache_open_layer(lucid_cache *cache, int layer, float **records, floa
 /* Takes in the n_new tokens behind the cached ones: a 16-bit cache narrows them, exactly, as the run has rounded them.
  */
 void lucid_cache_close_layer(lucid_cache *cache, int layer, int64_t n_new);
+
+/* tail_floats floats of each layer and granule that go with the cache: into its folder and out of it. The cache neither
+ * reads nor writes them; models keep there what a text needs to be gone on with behind the granule's last token. NULL
+ * where another rank has the granule. */
+float *lucid_cache_tail(const lucid_cache *cache, int layer, int64_t granule);
 
 /* Errors: MEMORY beyond max_tokens. */
 lucid_status lucid_cache_append(lucid_cache *cache, int64_t n_new);

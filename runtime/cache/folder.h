@@ -3,9 +3,9 @@
  *   manifest      a checksum of what follows (8 bytes), then a CacheManifest message: shapes, token ids, checksums
  *   shard-00000   ... one of each rank that wrote it, which has its tiles: layer by layer, ascending
  *
- * A tile's piece is, for each key-value head, the cached records that have tokens; in the last tile, where tokens % 64
- * is not zero, the layer's pending values follow. Each piece has a checksum of its own, so that whoever reads a tile
- * reads and checks nothing else. Numbers are as x86-64 has them.
+ * A tile's piece is, for each key-value head, the cached records that have tokens; then those granules' tails, if any;
+ * in the last tile, where tokens % 64 is not zero, the layer's pending values follow. Each piece has a checksum of its
+ * own, so that whoever reads a tile reads and checks nothing else. Numbers are as x86-64 has them.
  *
  * The folder is written beside and renamed when all of it has reached the disk. The file system is one that all ranks
  * share.

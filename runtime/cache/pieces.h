@@ -6,7 +6,8 @@
 
 #define LUCID_CACHE_MANIFEST "manifest"
 
-/* One tile's bytes of one layer are n_blocks blocks: each key-value head's records, and perhaps the pending values. */
+/* One tile's bytes of one layer are n_blocks blocks: each key-value head's records, the granules' tails, and perhaps
+ * the pending values. */
 int lucid_piece_blocks(const lucid_cache *cache, int64_t tile);
 char *lucid_piece_block(const lucid_cache *cache, int layer, int64_t tile, int block, size_t *n_bytes);
 

@@ -14,12 +14,20 @@ struct lucid_cache {
     char *records;  /* (n_layers, n_rows, n_kv_heads, granules_per_tile) cached records; layers are padded to pages */
     float *widened; /* a layer's records in fp32, when the cache is of 16 bits */
     float *pending; /* (n_layers, n_kv_heads, 64, value_ld), see lucid_attention_bind */
+    float *tails;   /* (n_layers, n_rows, granules_per_tile, tail_floats); NULL: none */
     int64_t tokens;
 };
 
 static inline char *lucid_cache_record(const lucid_cache *c, int layer, int64_t row, int head, int granule) {
     const size_t index = ((size_t)row * c->config.n_kv_heads + head) * c->granules_per_tile + granule;
     return c->records + (size_t)layer * c->layer_bytes + index * c->record_bytes;
+}
+
+/* (granules_per_tile, tail_floats) of one of this rank's tiles. */
+static inline float *lucid_cache_tails(const lucid_cache *c, int layer, int64_t tile) {
+    const int64_t row = tile / c->comm->world_size;
+    return c->tails +
+           ((size_t)layer * (size_t)c->n_rows + (size_t)row) * (size_t)c->granules_per_tile * c->config.tail_floats;
 }
 
 static inline size_t lucid_cache_pending_floats(const lucid_cache *c) {

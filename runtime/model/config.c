@@ -5,6 +5,7 @@
 #include "runtime/model/json.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,8 +38,12 @@ static const lucid_json_word rope_types[] = {{"default", LUCID_ROPE_DEFAULT}, {"
 /* config.json while it is read: what is decided only when all of it is known. */
 typedef struct {
     lucid_model_config config;
-    bool llama;           /* model_type or architectures says so */
-    double rope_theta;    /* the one outside rope_parameters; 0: not there */
+    bool llama;          /* model_type or architectures says so */
+    double rope_theta;   /* the one outside rope_parameters; 0: not there */
+    double rotary_share; /* the same of partial_rotary_factor; and the one inside */
+    double inner_share;
+    bool use_short_conv; /* DeltaNet's, and its size */
+    int short_conv_size;
     int key_norm;         /* of no effect: there is one */
     bool use_beta;        /* DeltaNet always has it, the others never */
     const char *rope_key; /* rope_scaling or rope_parameters; NULL: neither */
@@ -47,6 +52,7 @@ typedef struct {
 /* Both spellings of a RoPE type; -1: not there. */
 typedef struct {
     lucid_rope rope;
+    double rotary_share; /* 0: not there */
     int type, old_type;
 } rope_source;
 
@@ -66,7 +72,7 @@ static const lucid_json_key rope_keys[] = {
     ROPE(mscale, share),
     ROPE(mscale_all_dim, share),
     ROPE(truncate, bool),
-    {"partial_rotary_factor", lucid_json_must_be_one, 0, 0, NULL},
+    {"partial_rotary_factor", lucid_json_take_positive, offsetof(rope_source, rotary_share), 0, NULL},
     {"finetuned", lucid_json_ignore, 0, 0, NULL},
 };
 #undef ROPE
@@ -84,6 +90,7 @@ static lucid_status take_rope(void *field, const lucid_json_key *key, const json
     if (found.type >= 0 && found.old_type >= 0 && found.type != found.old_type)
         return lucid_json_refuse(&inside, "type", "contradicts rope_type");
     found.rope.type = found.type >= 0 ? found.type : found.old_type >= 0 ? found.old_type : LUCID_ROPE_DEFAULT;
+    source->inner_share = found.rotary_share;
     source->config.rope = found.rope;
     source->rope_key = key->name;
     return LUCID_OK;
@@ -181,8 +188,11 @@ static const lucid_json_key config_keys[] = {
     KEY("attention_type", lucid_json_take_word, config.attention, 0, attention_types),
     FLAG(use_rope),
     KEY("use_qknorm", take_qknorm, config.qk_norm, 0, NULL),
-    FLAG(use_short_conv),
-    SIZE("conv_size", conv_size, MAX_CONV),
+    KEY("use_short_conv", lucid_json_take_bool, use_short_conv, 0, NULL),
+    KEY("conv_size", lucid_json_take_count, short_conv_size, MAX_CONV, NULL),
+    SIZE("qkv_conv_size", conv_size, MAX_CONV),
+    SIZE("query_log_scale", query_log_scale, MAX_TOKENS),
+    KEY("partial_rotary_factor", lucid_json_take_positive, rotary_share, 0, NULL),
     KEY("use_beta", lucid_json_take_bool, use_beta, 0, NULL),
     KEY("which_rmsnorm", lucid_json_take_word, key_norm, 0, key_norms),
     /* Refused unless they are off. */
@@ -197,7 +207,6 @@ static const lucid_json_key config_keys[] = {
     OFF(sliding_window),
     OFF(use_forget_gate),
     OFF(use_sliding_window),
-    ONE(partial_rotary_factor),
     ONE(pretraining_tp),
     /* Harmless: of training, of other programs, or of where the file comes from. */
     HARMLESS(_attn_implementation),
@@ -348,8 +357,7 @@ static lucid_model_config defaults(void) {
         .max_position_embeddings = 2048,
         .rms_norm_eps = 1e-6,
         .use_rope = true,
-        .use_short_conv = true,
-        .conv_size = 4,
+        .conv_size = 1,
         .rope = {.type = LUCID_ROPE_DEFAULT, .truncate = true},
         .bos_token_id = -1,
     };
@@ -409,6 +417,21 @@ static lucid_status finish_yarn(lucid_rope *rope, const lucid_json_place *place)
     return LUCID_OK;
 }
 
+/* As transformers has it: the first int(head_dim * share) dimensions turn. */
+static lucid_status finish_rotary_dim(config_source *source, const lucid_json_place *place) {
+    lucid_model_config *c = &source->config;
+    const double inner = source->inner_share, outer = source->rotary_share;
+    const double share = inner > 0 ? inner : outer > 0 ? outer : 1;
+    if (c->head_dim % 2) return lucid_json_refuse(place, "head_dim", "%d is odd, and RoPE turns pairs", c->head_dim);
+    if (outer > 0 && outer != share)
+        return lucid_json_refuse(place, "partial_rotary_factor", "differs from the one in %s", source->rope_key);
+    c->rotary_dim = (int)(c->head_dim * fmin(share, 2));
+    if (share > 1 || c->rotary_dim < 2 || c->rotary_dim % 2)
+        return lucid_json_refuse(place, "partial_rotary_factor", "%g of head_dim %d is no even number within it", share,
+                                 c->head_dim);
+    return LUCID_OK;
+}
+
 /* Keys that a type does not use are passed over, as transformers does. */
 static lucid_status finish_rope(config_source *source, const lucid_json_place *place) {
     lucid_model_config *c = &source->config;
@@ -417,10 +440,10 @@ static lucid_status finish_rope(config_source *source, const lucid_json_place *p
     snprintf(prefix, sizeof prefix, "%s.", source->rope_key ? source->rope_key : "rope_scaling");
     const lucid_json_place inside = {place->path, prefix};
     LUCID_TRY(finish_theta(source, place));
-    if (c->head_dim % 2) return lucid_json_refuse(place, "head_dim", "%d is odd, and RoPE turns pairs", c->head_dim);
+    LUCID_TRY(finish_rotary_dim(source, place));
     if (rope->type == LUCID_ROPE_DEFAULT) return LUCID_OK;
     if (rope->factor == 0) return lucid_json_refuse(&inside, "factor", "is missing");
-    if (rope->type == LUCID_ROPE_DYNAMIC && c->head_dim == 2)
+    if (rope->type == LUCID_ROPE_DYNAMIC && c->rotary_dim == 2)
         return lucid_json_refuse(&inside, "rope_type", "dynamic needs a head_dim above 2");
     if (rope->original_max_position_embeddings == 0)
         rope->original_max_position_embeddings = c->max_position_embeddings;
@@ -442,6 +465,7 @@ static lucid_status check_ids(const lucid_model_config *c, const lucid_json_plac
 
 static lucid_status finish_attention(config_source *source, const lucid_json_place *place) {
     lucid_model_config *c = &source->config;
+    if (c->query_log_scale == 1) return lucid_json_refuse(place, "query_log_scale", "must be above 1");
     if (c->attention != LUCID_MODEL_DELTANET)
         return source->use_beta ? lucid_json_refuse(place, "use_beta", "is set, and that is not supported") : LUCID_OK;
     if (c->qk_norm == LUCID_QKNORM_ON) return lucid_json_refuse(place, "use_qknorm", "is set, and DeltaNet has none");
@@ -449,6 +473,10 @@ static lucid_status finish_attention(config_source *source, const lucid_json_pla
         return lucid_json_refuse(place, "num_key_value_heads",
                                  "differs from num_attention_heads, and DeltaNet needs "
                                  "as many");
+    if (c->conv_size > 1 || c->query_log_scale)
+        return lucid_json_refuse(place, c->conv_size > 1 ? "qkv_conv_size" : "query_log_scale",
+                                 "is set, and DeltaNet has none");
+    c->conv_size = source->use_short_conv ? source->short_conv_size : 1;
     c->qk_norm = LUCID_QKNORM_OFF;
     c->use_rope = false;
     return LUCID_OK;
@@ -475,7 +503,7 @@ static lucid_status take_text(void *target, const lucid_config_text *text, const
 
 lucid_status lucid_model_config_parse(lucid_model_config *config, const lucid_config_text *model,
                                       const lucid_config_text *generation) {
-    config_source source = {.config = defaults()};
+    config_source source = {.config = defaults(), .use_short_conv = true, .short_conv_size = 4};
     LUCID_TRY(take_text(&source, model, config_keys, COUNT(config_keys)));
     LUCID_TRY(finish(&source, &(lucid_json_place){model->path, ""}));
     if (generation) {
@@ -516,8 +544,18 @@ free_texts:
     return status;
 }
 
+int lucid_model_rotary_dim(const lucid_model_config *c) {
+    if (!c->use_rope) return 0;
+    return c->rotary_dim ? c->rotary_dim : c->head_dim;
+}
+
+float lucid_model_query_scale(const lucid_model_config *c, int64_t position) {
+    if (position < c->query_log_scale || !c->query_log_scale) return 1;
+    return (float)(log((double)position + 1) / log((double)c->query_log_scale));
+}
+
 void lucid_rope_frequencies(double *inv_freq, double *attention_factor, const lucid_model_config *config,
                             int64_t max_context) {
-    lucid_rope_compute(inv_freq, attention_factor, &config->rope, config->head_dim, config->max_position_embeddings,
-                       max_context);
+    lucid_rope_compute(inv_freq, attention_factor, &config->rope, lucid_model_rotary_dim(config),
+                       config->max_position_embeddings, max_context);
 }

@@ -14,7 +14,12 @@
  *                   the weights have it.
  *   which_rmsnorm   "exp_k_norm": LUCID's normalisation of keys; there is no other.
  *   use_beta        true is refused, but for "deltanet", which always has it
- * and flash-linear-attention's for "deltanet": use_short_conv (default true), conv_size (4).
+ * flash-linear-attention's for "deltanet": use_short_conv (default true), conv_size (4). And this project's own, for
+ * models whose only positions are these:
+ *   qkv_conv_size    causal depthwise convolutions over so many tokens on q, k and v behind their projections, without
+ *                    bias or activation; weights as flash-linear-attention names them. Default 1: none.
+ *   query_log_scale  L: the query at position i is multiplied by max(1, ln(i + 1) / ln L), so that texts longer than
+ *                    L tokens are attended to as sharply. Absent: not at all.
  */
 #ifndef LUCID_RUNTIME_MODEL_CONFIG_H
 #define LUCID_RUNTIME_MODEL_CONFIG_H
@@ -45,8 +50,9 @@ typedef struct {
     bool tie_word_embeddings, attention_bias, mlp_bias;
     bool use_rope;       /* never with DeltaNet */
     lucid_rope rope;     /* valid with use_rope */
-    bool use_short_conv; /* DeltaNet: causal convolutions of conv_size tokens on q, k and v */
-    int conv_size;
+    int rotary_dim;      /* the first dimensions of a head, which RoPE turns; 0: all */
+    int conv_size;       /* tokens of the causal convolutions on q, k and v; at most 1: there are none */
+    int query_log_scale; /* 0: none */
 
     int bos_token_id; /* -1: none */
     int n_eos, eos_token_ids[LUCID_MODEL_MAX_EOS];
@@ -69,6 +75,12 @@ typedef struct {
 } lucid_config_text;
 lucid_status lucid_model_config_parse(lucid_model_config *config, const lucid_config_text *model,
                                       const lucid_config_text *generation);
+
+/* Dimensions of a head that RoPE turns, an even number; 0 without RoPE. Pure. */
+int lucid_model_rotary_dim(const lucid_model_config *config);
+
+/* What a query at `position` is multiplied by. Pure. */
+float lucid_model_query_scale(const lucid_model_config *config, int64_t position);
 
 /* lucid_rope_compute for this model; only with use_rope. max_context: the most tokens that the run may see. Pure. */
 void lucid_rope_frequencies(double *inv_freq, double *attention_factor, const lucid_model_config *config,

@@ -24,10 +24,15 @@ static lucid_status check_options(const lucid_context_options *o) {
 
 static lucid_status allocate(lucid_context *c) {
     LUCID_TRY(lucid_forward_create(&c->forward, c->model, c->options.max_tokens, c->options.threads));
+    c->convolution = c->model->config.attention == LUCID_MODEL_DELTANET ? (lucid_convolution){.width = 1}
+                                                                        : lucid_convolution_of(&c->model->config);
+    c->tails =
+        calloc((size_t)(c->model->config.n_layers + 1) * lucid_tail_floats(&c->convolution) + 1, sizeof *c->tails);
+    c->n_tails = -1;
     c->attended = calloc((size_t)c->model->config.n_heads * (size_t)c->model->config.head_dim, sizeof *c->attended);
     c->last = calloc((size_t)c->model->config.hidden_size, sizeof *c->last);
     c->ids = malloc((size_t)c->options.max_tokens * sizeof *c->ids);
-    if (!c->attended || !c->last || !c->ids)
+    if (!c->tails || !c->attended || !c->last || !c->ids)
         return lucid_fail(LUCID_ERR_MEMORY, "no memory for a context of %lld tokens", (long long)c->options.max_tokens);
     return LUCID_OK;
 }
@@ -69,6 +74,7 @@ static lucid_status create_cache(lucid_context *c) {
         .max_tokens = c->options.max_tokens,
         .tile = c->options.tile,
         .threads = c->options.threads,
+        .tail_floats = lucid_tail_floats(&c->convolution),
     };
     if (c->options.saved)
         LUCID_TRY(load_cache(c, &config));
@@ -116,6 +122,7 @@ void lucid_context_destroy(lucid_context *c) {
     lucid_decoder_destroy(c->decoder);
     lucid_cache_destroy(c->cache);
     lucid_forward_destroy(&c->forward);
+    free(c->tails);
     free(c->attended);
     free(c->last);
     free(c->logits);
@@ -178,6 +185,7 @@ static int64_t chunk_end(int64_t first, int64_t last, int64_t chunk) {
 static lucid_status read_tokens(lucid_context *c, int64_t last, const lucid_logits_sink *sink) {
     const int64_t chunk = c->options.chunk * c->comm->world_size;
     int64_t first = c->n_read;
+    LUCID_TRY(lucid_context_find_tails(c));
     if (first && last - first == 1) return lucid_context_read_one(c, first, sink);
     while (first < last) {
         const int64_t end = chunk_end(first, last, chunk);
@@ -209,6 +217,13 @@ static void forget_state(lucid_context *c) {
     c->n_read = 0;
 }
 
+/* With convolutions to a whole granule, whose tail is there; its tokens are read again. */
+static void cut_cache(lucid_context *c, int64_t n) {
+    if (c->convolution.width > 1) n = n / LUCID_GRANULE * LUCID_GRANULE;
+    c->n_read = lucid_cache_truncate(c->cache, n);
+    c->n_tails = -1;
+}
+
 lucid_status lucid_context_truncate(lucid_context *c, int64_t n) {
     if (n < 0 || n > c->n_tokens)
         return lucid_fail(LUCID_ERR_USAGE, "a text of %lld tokens cannot be cut to %lld", (long long)c->n_tokens,
@@ -219,7 +234,7 @@ lucid_status lucid_context_truncate(lucid_context *c, int64_t n) {
     if (c->deltanet)
         forget_state(c);
     else if (n < c->n_read)
-        c->n_read = lucid_cache_truncate(c->cache, n);
+        cut_cache(c, n);
     return LUCID_OK;
 }
 

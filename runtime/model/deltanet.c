@@ -9,15 +9,8 @@
 #include <string.h>
 #include <time.h>
 
-/* Nothing else uses the communicator while a chunk is read. */
-enum { STATE_CHANNEL, TAIL_CHANNEL };
-
-/* A tile of the chunk that this rank holds. */
-typedef struct {
-    int64_t index, row; /* in the text; of its first token, local */
-    int n_tokens;
-    float *tail; /* (conv_size - 1, 3, channels) projections of what precedes it; NULL without convolutions */
-} tile;
+/* Nothing else uses the communicator while states are on their way. */
+enum { STATE_CHANNEL };
 
 struct lucid_deltanet {
     lucid_deltanet_shape shape;
@@ -26,8 +19,9 @@ struct lucid_deltanet {
     const lucid_blas *blas;
     int threads;
     double timeout;
-    int n_groups;            /* of heads that travel together */
-    size_t state_floats;     /* of a head */
+    int n_groups;        /* of heads that travel together */
+    size_t state_floats; /* of a head */
+    lucid_convolution convolution;
     size_t tail_floats;      /* of a layer */
     float *states, *tails;   /* (n_layers, n_heads, d, d); (n_layers, tail) */
     float *scratch;          /* (threads) of lucid_deltanet_granule */
@@ -41,10 +35,7 @@ typedef struct {
     lucid_forward *forward;
     const lucid_model_layer *layer;
     float *states, *tail; /* the layer's */
-    tile *tiles;          /* (n_tiles) */
-    int n_tiles;
-    float *tails, *leaving;                        /* (n_tiles, tail) of what precedes them; of their own last tokens */
-    lucid_request **coming_tails, **leaving_tails; /* (n_tiles) */
+    lucid_tiles tiles;
 } chunk;
 
 static float *layer_states(const lucid_deltanet *d, int layer) {
@@ -73,7 +64,7 @@ lucid_status lucid_deltanet_create(lucid_deltanet **deltanet, const lucid_model 
     lucid_deltanet *d = calloc(1, sizeof *d);
     if (!d) return lucid_fail(LUCID_ERR_MEMORY, "no memory");
     *d = (lucid_deltanet){
-        .shape = {.n_heads = c->n_heads, .head_dim = c->head_dim, .conv_size = c->use_short_conv ? c->conv_size : 1},
+        .shape = {.n_heads = c->n_heads, .head_dim = c->head_dim, .conv_size = c->conv_size},
         .model = model,
         .comm = comm,
         .blas = blas,
@@ -82,7 +73,8 @@ lucid_status lucid_deltanet_create(lucid_deltanet **deltanet, const lucid_model 
         .n_groups = c->n_heads < 2 * comm->world_size ? c->n_heads : 2 * comm->world_size,
         .state_floats = (size_t)c->head_dim * c->head_dim,
     };
-    d->tail_floats = lucid_deltanet_tail_floats(&d->shape);
+    d->convolution = lucid_convolution_of(c);
+    d->tail_floats = lucid_tail_floats(&d->convolution);
     const lucid_status status = allocate(d);
     if (status) {
         lucid_deltanet_destroy(d);
@@ -126,87 +118,15 @@ static lucid_status finish(const lucid_deltanet *d, lucid_request **request) {
     return LUCID_OK;
 }
 
-/* --- tiles and what precedes them --- */
-
-static int64_t first_tile(const chunk *c) {
-    return c->rows->first / c->rows->tile;
-}
-
-static int64_t last_tile(const chunk *c) {
-    return (c->rows->last - 1) / c->rows->tile;
-}
+/* --- tiles --- */
 
 static int owner(const chunk *c, int64_t index) {
     return (int)(index % c->rows->world_size);
 }
 
-static bool is_own(const chunk *c, int64_t index) {
-    return owner(c, index) == c->rows->rank;
-}
-
-static void add_tile(chunk *c, int64_t index) {
-    const int64_t begin = index * c->rows->tile, end = begin + c->rows->tile;
-    const int64_t first = begin > c->rows->first ? begin : c->rows->first;
-    const int64_t last = end < c->rows->last ? end : c->rows->last;
-    c->tiles[c->n_tiles] = (tile){.index = index,
-                                  .row = lucid_rows_index(c->rows, first),
-                                  .n_tokens = (int)(last - first),
-                                  .tail = c->tails + (size_t)c->n_tiles * c->deltanet->tail_floats};
-    c->n_tiles++;
-}
-
-static lucid_status find_tiles(chunk *c) {
-    const size_t n = (size_t)((last_tile(c) - first_tile(c)) / c->rows->world_size + 1);
-    const size_t tail_floats = c->deltanet->tail_floats;
-    c->tiles = calloc(n, sizeof *c->tiles);
-    c->tails = calloc(n * tail_floats + 1, sizeof *c->tails);
-    c->leaving = calloc(n * tail_floats + 1, sizeof *c->leaving);
-    c->coming_tails = calloc(n, sizeof *c->coming_tails);
-    c->leaving_tails = calloc(n, sizeof *c->leaving_tails);
-    if (!c->tiles || !c->tails || !c->leaving || !c->coming_tails || !c->leaving_tails)
-        return lucid_fail(LUCID_ERR_MEMORY, "no memory for %zu tiles", n);
-    for (int64_t t = first_tile(c); t <= last_tile(c); t++)
-        if (is_own(c, t)) add_tile(c, t);
-    return LUCID_OK;
-}
-
-/* A tile that another one follows is whole, or the chunk's first, whose own tail is known: so its last tokens are known
- * before any message comes. */
-static lucid_status post_tails(chunk *c) {
-    lucid_deltanet *d = c->deltanet;
-    const size_t bytes = d->tail_floats * sizeof(float);
-    for (int i = 0; i < c->n_tiles; i++) {
-        const tile *t = &c->tiles[i];
-        float *leaving = c->leaving + (size_t)i * d->tail_floats;
-        if (t->index == first_tile(c)) memcpy(t->tail, c->tail, bytes);
-        if (t->index > first_tile(c))
-            LUCID_TRY(lucid_comm_post_recv(d->comm, TAIL_CHANNEL, owner(c, t->index - 1), t->tail, bytes,
-                                           &c->coming_tails[i]));
-        if (t->index == last_tile(c)) continue;
-        lucid_deltanet_tail(leaving, t->tail, c->forward, t->row, t->n_tokens, &d->shape);
-        LUCID_TRY(
-            lucid_comm_post_send(d->comm, TAIL_CHANNEL, owner(c, t->index + 1), leaving, bytes, &c->leaving_tails[i]));
-    }
-    return LUCID_OK;
-}
-
-static lucid_status exchange_tails(chunk *c) {
-    lucid_deltanet *d = c->deltanet;
-    if (d->tail_floats == 0) return LUCID_OK;
-    LUCID_TRY(post_tails(c));
-    for (int i = 0; i < c->n_tiles; i++) LUCID_TRY(finish(d, &c->coming_tails[i]));
-    for (int i = 0; i < c->n_tiles; i++) LUCID_TRY(finish(d, &c->leaving_tails[i]));
-    if (is_own(c, last_tile(c))) {
-        const tile *t = &c->tiles[c->n_tiles - 1];
-        lucid_deltanet_tail(c->leaving, t->tail, c->forward, t->row, t->n_tokens, &d->shape);
-        memcpy(c->tail, c->leaving, d->tail_floats * sizeof *c->tail);
-    }
-    return lucid_comm_broadcast(d->comm, c->tail, d->tail_floats * sizeof *c->tail, owner(c, last_tile(c)));
-}
-
 /* --- the chain of states --- */
 
-static void run_heads(const chunk *c, const tile *t, int first, int last) {
+static void run_heads(const chunk *c, const lucid_tile *t, int first, int last) {
     lucid_deltanet *d = c->deltanet;
     const size_t scratch = lucid_deltanet_scratch_floats(&d->shape);
     const int64_t end = t->row + t->n_tokens;
@@ -224,36 +144,38 @@ static void run_heads(const chunk *c, const tile *t, int first, int last) {
 }
 
 /* Some heads of one tile: their state comes from the tile before and leaves to the one after. */
-static lucid_status run_group(const chunk *c, const tile *t, int group) {
+static lucid_status run_group(const chunk *c, const lucid_tile *t, int group) {
     lucid_deltanet *d = c->deltanet;
     const int first = first_head(d, group), last = first_head(d, group + 1);
     const size_t bytes = (size_t)(last - first) * d->state_floats * sizeof(float);
     float *states = c->states + (size_t)first * d->state_floats;
     lucid_request *coming = NULL;
     LUCID_TRY(finish(d, &d->sending[group]));
-    if (d->comm->world_size > 1 && t->index > first_tile(c)) {
+    if (d->comm->world_size > 1 && t->index > c->tiles.first) {
         LUCID_TRY(lucid_comm_post_recv(d->comm, STATE_CHANNEL, owner(c, t->index - 1), states, bytes, &coming));
         LUCID_TRY(finish(d, &coming));
     }
     run_heads(c, t, first, last);
-    if (d->comm->world_size == 1 || t->index == last_tile(c)) return LUCID_OK;
+    if (d->comm->world_size == 1 || t->index == c->tiles.last) return LUCID_OK;
     return lucid_comm_post_send(d->comm, STATE_CHANNEL, owner(c, t->index + 1), states, bytes, &d->sending[group]);
 }
 
 static lucid_status run_chain(const chunk *c) {
     lucid_deltanet *d = c->deltanet;
-    for (int i = 0; i < c->n_tiles; i++)
-        for (int group = 0; group < d->n_groups; group++) LUCID_TRY(run_group(c, &c->tiles[i], group));
+    for (int i = 0; i < c->tiles.n_tiles; i++)
+        for (int group = 0; group < d->n_groups; group++) LUCID_TRY(run_group(c, &c->tiles.tiles[i], group));
     for (int group = 0; group < d->n_groups; group++) LUCID_TRY(finish(d, &d->sending[group]));
     return lucid_comm_broadcast(d->comm, c->states, (size_t)d->shape.n_heads * d->state_floats * sizeof *c->states,
-                                owner(c, last_tile(c)));
+                                owner(c, c->tiles.last));
 }
 
 static lucid_status run_chunk(chunk *c) {
-    LUCID_TRY(lucid_comm_agree(c->deltanet->comm, find_tiles(c)));
-    LUCID_TRY(exchange_tails(c));
-    for (int i = 0; i < c->n_tiles; i++) {
-        const tile *t = &c->tiles[i];
+    const float *const projections[LUCID_PROJECTIONS] = {c->forward->q, c->forward->k, c->forward->v};
+    const lucid_deltanet *d = c->deltanet;
+    LUCID_TRY(lucid_comm_agree(d->comm, lucid_tiles_make(&c->tiles, c->rows, &d->convolution)));
+    LUCID_TRY(lucid_tails_exchange(c->tail, &c->tiles, projections, &d->convolution, d->comm, d->timeout));
+    for (int i = 0; i < c->tiles.n_tiles; i++) {
+        const lucid_tile *t = &c->tiles.tiles[i];
         lucid_deltanet_features(c->forward, c->layer, t->row, t->n_tokens, t->tail, &c->deltanet->shape,
                                 c->deltanet->threads);
     }
@@ -271,11 +193,7 @@ lucid_status lucid_deltanet_chunk(lucid_deltanet *d, int layer, lucid_forward *f
                .states = layer_states(d, layer),
                .tail = d->tails + (size_t)layer * d->tail_floats};
     const lucid_status status = run_chunk(&c);
-    free(c.tiles);
-    free(c.tails);
-    free(c.leaving);
-    free(c.coming_tails);
-    free(c.leaving_tails);
+    lucid_tiles_free(&c.tiles);
     return status;
 }
 
@@ -283,7 +201,7 @@ void lucid_deltanet_token(lucid_deltanet *d, int layer, lucid_forward *forward) 
     const lucid_model_layer *l = &d->model->layers[layer];
     const lucid_deltanet_shape *s = &d->shape;
     float *tail = d->tails + (size_t)layer * d->tail_floats, *scratch = d->scratch;
-    lucid_deltanet_tail(scratch, tail, forward, 0, 1, s);
+    lucid_tail_make(scratch, tail, (const float *const[]){forward->q, forward->k, forward->v}, 1, &d->convolution);
     lucid_deltanet_features(forward, l, 0, 1, tail, s, 1);
     memcpy(tail, scratch, d->tail_floats * sizeof *tail);
 #pragma omp parallel for schedule(static) num_threads(d->threads)

@@ -14,40 +14,24 @@ static int channels(const lucid_deltanet_shape *s) {
 
 /* --- before the delta rule --- */
 
-size_t lucid_deltanet_tail_floats(const lucid_deltanet_shape *s) {
-    return (size_t)(s->conv_size - 1) * 3 * (size_t)channels(s);
+static lucid_convolution convolution_of(const lucid_deltanet_shape *s) {
+    return (lucid_convolution){.width = s->conv_size, .n_channels = {channels(s), channels(s), channels(s)}};
 }
 
-void lucid_deltanet_tail(float *tail, const float *before, const lucid_forward *f, int64_t row, int n_tokens,
-                         const lucid_deltanet_shape *s) {
-    const float *const tensors[] = {f->q, f->k, f->v};
-    const size_t n = (size_t)channels(s);
-    for (int i = 0; i < s->conv_size - 1; i++) {
-        const int t = n_tokens - (s->conv_size - 1) + i; /* among the tokens, or before them */
-        for (int x = 0; x < 3; x++) {
-            const float *from = t >= 0 ? tensors[x] + (size_t)(row + t) * n
-                                       : before + ((size_t)(s->conv_size - 1 + t) * 3 + (size_t)x) * n;
-            memcpy(tail + ((size_t)i * 3 + (size_t)x) * n, from, n * sizeof *tail);
-        }
-    }
-}
-
-/* One head of x (n_tokens rows from x on), last token first, so that what is yet to be read is as projected.
- * weight (head_dim, conv_size) is the head's; tail points to its columns of the oldest token. */
-static void convolve_head(float *x, const float *weight, const float *tail, int n_tokens,
+/* Columns of one head of projection `which` (x: its first token's), in place. */
+static void convolve_head(float *x, const float *weight, int which, int column, int n_tokens, const float *tail,
                           const lucid_deltanet_shape *s) {
-    const int d = s->head_dim, width = s->conv_size;
-    const size_t ld = (size_t)channels(s);
-    for (int t = n_tokens - 1; t >= 0; t--) {
-        for (int c = 0; c < d; c++) {
-            float sum = 0;
-            for (int w = 0; w < width; w++) {
-                const int from = t - (width - 1) + w;
-                sum += weight[c * width + w] * (from >= 0 ? x[(size_t)from * ld + (size_t)c]
-                                                          : tail[(size_t)(from + width - 1) * 3 * ld + (size_t)c]);
-            }
-            x[(size_t)t * ld + (size_t)c] = sum;
-        }
+    const lucid_convolution shape = convolution_of(s);
+    for (int c = column; c < column + s->head_dim; c += LUCID_CONV_STRIP) {
+        const int left = column + s->head_dim - c;
+        const lucid_conv_strip strip = {.n_tokens = n_tokens,
+                                        .n_channels = left < LUCID_CONV_STRIP ? left : LUCID_CONV_STRIP,
+                                        .ld = (size_t)channels(s),
+                                        .weight = weight + (size_t)c * (size_t)s->conv_size,
+                                        .width = s->conv_size,
+                                        .border = tail + lucid_tail_column(&shape, which) + c,
+                                        .border_ld = lucid_tail_ld(&shape)};
+        lucid_convolve(x + c, x + c, &strip);
     }
 }
 
@@ -73,12 +57,10 @@ void lucid_deltanet_features(lucid_forward *f, const lucid_model_layer *l, int64
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
     for (int x = 0; x < 3; x++) {
         for (int head = 0; head < s->n_heads; head++) {
-            const size_t column = (size_t)head * (size_t)s->head_dim;
-            float *first = tensors[x] + (size_t)row * n + column;
-            if (s->conv_size > 1)
-                convolve_head(first, weights[x] + column * (size_t)s->conv_size, tail + (size_t)x * n + column,
-                              n_tokens, s);
-            activate_head(first, n_tokens, scales[x], s);
+            const int column = head * s->head_dim;
+            float *first = tensors[x] + (size_t)row * n;
+            if (s->conv_size > 1) convolve_head(first, weights[x], x, column, n_tokens, tail, s);
+            activate_head(first + column, n_tokens, scales[x], s);
         }
     }
     float *beta = f->beta + (size_t)row * (size_t)s->n_heads;
@@ -99,7 +81,8 @@ typedef struct {
 
 size_t lucid_deltanet_scratch_floats(const lucid_deltanet_shape *s) {
     const size_t granule_floats = LUCID_PANEL * (5 * (size_t)s->head_dim + LUCID_PANEL);
-    const size_t tail = lucid_deltanet_tail_floats(s); /* of a single token's step */
+    const lucid_convolution shape = convolution_of(s);
+    const size_t tail = lucid_tail_floats(&shape); /* of a single token's step */
     return ((granule_floats > tail ? granule_floats : tail) + 15) / 16 * 16;
 }
 

@@ -2,6 +2,7 @@
 #ifndef LUCID_RUNTIME_MODEL_DELTANET_PARTS_H
 #define LUCID_RUNTIME_MODEL_DELTANET_PARTS_H
 
+#include "runtime/model/convolution.h"
 #include "runtime/model/forward.h"
 
 typedef struct {
@@ -15,14 +16,6 @@ typedef struct {
     int64_t first, last;
     int head;
 } lucid_deltanet_rows;
-
-/* (conv_size - 1, 3, n_heads * head_dim): the projections q, k and v of the tokens before some token, oldest first. */
-size_t lucid_deltanet_tail_floats(const lucid_deltanet_shape *shape);
-
-/* tail = that of the token behind rows row..row+n_tokens-1, whose own tail is `before`. Projections are as projected.
- */
-void lucid_deltanet_tail(float *tail, const float *before, const lucid_forward *forward, int64_t row, int n_tokens,
-                         const lucid_deltanet_shape *shape);
 
 /* Projections of consecutive tokens to what the delta rule takes: convolved, through SiLU, q and k normalised, q
  * scaled; beta through its sigmoid. tail: of the first of them. */

@@ -36,6 +36,10 @@ static uint64_t hash_config(const lucid_model_config *c, int64_t max_context) {
         n += snprintf(text + n, sizeof text - (size_t)n, " %d %a %a %d %a %a %a %a %a %a %a %d", r->type, r->theta,
                       r->factor, r->original_max_position_embeddings, r->low_freq_factor, r->high_freq_factor,
                       r->attention_factor, r->beta_fast, r->beta_slow, r->mscale, r->mscale_all_dim, r->truncate);
+    if (lucid_model_rotary_dim(c) < c->head_dim)
+        n += snprintf(text + n, sizeof text - (size_t)n, " turns %d", lucid_model_rotary_dim(c));
+    if (c->conv_size > 1 || c->query_log_scale)
+        n += snprintf(text + n, sizeof text - (size_t)n, " convolves %d, scales %d", c->conv_size, c->query_log_scale);
     if (c->use_rope && r->type == LUCID_ROPE_DYNAMIC)
         n += snprintf(text + n, sizeof text - (size_t)n, " %" PRId64, max_context);
     return lucid_checksum(0, text, (size_t)n);

@@ -42,7 +42,7 @@ lucid_status lucid_forward_create(lucid_forward *f, const lucid_model *model, in
 }
 
 static void free_rows(lucid_forward *f) {
-    float **const rows[] = {&f->x, &f->q, &f->k, &f->v, &f->beta, &f->rotations};
+    float **const rows[] = {&f->x, &f->q, &f->k, &f->v, &f->beta, &f->rotations, &f->scales};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         free(*rows[i]);
         *rows[i] = NULL;
@@ -68,8 +68,9 @@ lucid_status lucid_forward_resize(lucid_forward *f, int64_t n_rows) {
         f->k = take(n_rows, kv_size(c));
         f->v = take(n_rows, kv_size(c));
         f->beta = take(n_rows, c->attention == LUCID_MODEL_DELTANET ? c->n_heads : 0);
-        f->rotations = take(n_rows, c->use_rope ? c->head_dim : 0);
-        if (!f->x || !f->q || !f->k || !f->v || !f->beta || !f->rotations)
+        f->rotations = take(n_rows, lucid_model_rotary_dim(c));
+        f->scales = take(n_rows, 1);
+        if (!f->x || !f->q || !f->k || !f->v || !f->beta || !f->rotations || !f->scales)
             return lucid_fail(LUCID_ERR_MEMORY, "no memory for the activations of %lld tokens", (long long)n_rows);
         f->capacity = n_rows;
     }
@@ -90,13 +91,14 @@ size_t lucid_forward_bytes(const lucid_forward *f) {
 void lucid_forward_embed(lucid_forward *f, int64_t row, int32_t id, int64_t position) {
     const lucid_model_config *c = &f->model->config;
     const size_t hidden = (size_t)c->hidden_size;
-    const int half = c->head_dim / 2;
-    float *x = f->x + (size_t)row * hidden, *cosines = f->rotations + (size_t)row * c->head_dim;
+    const int turned = lucid_model_rotary_dim(c), half = turned / 2;
+    float *x = f->x + (size_t)row * hidden, *cosines = f->rotations + (size_t)row * turned;
     if (id < 0)
         memset(x, 0, hidden * sizeof *x);
     else
         memcpy(x, f->model->embed_tokens + (size_t)id * hidden, hidden * sizeof *x);
-    for (int i = 0; c->use_rope && i < half; i++) {
+    f->scales[row] = lucid_model_query_scale(c, position);
+    for (int i = 0; i < half; i++) {
         const double angle = (double)position * f->inv_freq[i];
         cosines[i] = (float)(cos(angle) * f->attention_factor);
         cosines[half + i] = (float)(sin(angle) * f->attention_factor);
@@ -125,17 +127,18 @@ static void turn_head(float *x, const float *cosines, int half) {
     }
 }
 
-/* The norm of use_qknorm follows the turn. */
-static void place_heads(float *x, const float *gain, int n_heads, const lucid_forward *f) {
+/* The norm of use_qknorm follows the turn. scales: of each row, or NULL. */
+static void place_heads(float *x, const float *gain, const float *scales, int n_heads, const lucid_forward *f) {
     const lucid_model_config *c = &f->model->config;
-    const int d = c->head_dim;
-    if (!c->use_rope && !gain) return;
+    const int d = c->head_dim, turned = lucid_model_rotary_dim(c);
+    if (!turned && !gain && !scales) return;
 #pragma omp parallel for schedule(static) num_threads(f->threads)
     for (int64_t r = 0; r < f->n_rows; r++) {
         for (int h = 0; h < n_heads; h++) {
             float *head = x + ((size_t)r * n_heads + h) * d;
-            if (c->use_rope) turn_head(head, f->rotations + (size_t)r * d, d / 2);
+            if (turned) turn_head(head, f->rotations + (size_t)r * turned, turned / 2);
             if (gain) norm_row(head, head, gain, d, c->rms_norm_eps);
+            for (int i = 0; scales && i < d; i++) head[i] *= scales[r];
         }
     }
 }
@@ -180,8 +183,12 @@ void lucid_forward_project(lucid_forward *f, const lucid_model_layer *l) {
         if (l->b_proj)
             multiply(f->beta + first * c->n_heads, l->b_proj, NULL, c->n_heads, f->normed, hidden, n, false, f);
     }
-    place_heads(f->q, l->q_norm, c->n_heads, f);
-    place_heads(f->k, l->k_norm, c->n_kv_heads, f);
+}
+
+void lucid_forward_place(lucid_forward *f, const lucid_model_layer *l) {
+    const lucid_model_config *c = &f->model->config;
+    place_heads(f->q, l->q_norm, c->query_log_scale ? f->scales : NULL, c->n_heads, f);
+    place_heads(f->k, l->k_norm, NULL, c->n_kv_heads, f);
 }
 
 void lucid_forward_finish(lucid_forward *f, const lucid_model_layer *l) {

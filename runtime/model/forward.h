@@ -3,12 +3,14 @@
  * It works on rows: either whole panels of 64 tokens (matmul.h), of which some may be no token at all, or one row.
  * Rows that are no token (id -1) start as zeros and stay finite; nobody reads them. Per layer
  *
- *   lucid_forward_project   x -> q, k, v, turned and normed
+ *   lucid_forward_project   x -> q, k, v
+ *   (convolution)           of q, k and v, where the model has them
+ *   lucid_forward_place     q, k -> turned, normed, and queries scaled
  *   (attention)             q, k, v -> q, which takes what was attended to
  *   lucid_forward_finish    q -> x += o_proj(q);  x += mlp(x)
  *
- * Memory: (hidden_size + q + 2 kv + head_dim) floats a row, and scratch for 1024 rows of the MLP. All functions are
- * Local.
+ * Memory: (hidden_size + q + 2 kv + rotary_dim + 1) floats a row, and scratch for 1024 rows of the MLP. All functions
+ * are Local.
  */
 #ifndef LUCID_RUNTIME_MODEL_FORWARD_H
 #define LUCID_RUNTIME_MODEL_FORWARD_H
@@ -20,7 +22,7 @@ typedef struct {
     const lucid_model *model;
     const lucid_blas *blas;
     int threads;
-    double *inv_freq; /* (head_dim / 2), with use_rope */
+    double *inv_freq; /* (rotary_dim / 2), with use_rope */
     double attention_factor;
 
     int64_t n_rows, capacity;
@@ -28,7 +30,8 @@ typedef struct {
     float *q;         /* (n_rows, n_heads, head_dim) */
     float *k, *v;     /* (n_rows, n_kv_heads, head_dim) */
     float *beta;      /* (n_rows, n_heads), of DeltaNet, before its sigmoid */
-    float *rotations; /* (n_rows, head_dim): cosines, then sines; with use_rope */
+    float *rotations; /* (n_rows, rotary_dim): cosines, then sines; with use_rope */
+    float *scales;    /* (n_rows) of queries; with query_log_scale */
 
     float *normed;    /* (GROUP, hidden_size), and what else a group of rows takes */
     float *gate, *up; /* (GROUP, intermediate_size) */
@@ -48,6 +51,7 @@ lucid_status lucid_forward_resize(lucid_forward *forward, int64_t n_rows);
 void lucid_forward_embed(lucid_forward *forward, int64_t row, int32_t id, int64_t position);
 
 void lucid_forward_project(lucid_forward *forward, const lucid_model_layer *layer);
+void lucid_forward_place(lucid_forward *forward, const lucid_model_layer *layer);
 void lucid_forward_finish(lucid_forward *forward, const lucid_model_layer *layer);
 
 /* logits (n_rows, vocab_size) of n_rows rows of x from `row` on: 1 or LUCID_PANEL of them, whole. x stays. */

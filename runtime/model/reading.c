@@ -12,6 +12,7 @@
 typedef struct {
     lucid_context *context;
     lucid_rows rows;
+    lucid_tiles tiles;
     lucid_attention *attention; /* NULL with DeltaNet */
 } step;
 
@@ -161,11 +162,13 @@ static lucid_status run_layers(step *s) {
     const lucid_model *model = c->model;
     for (int l = 0; l < model->config.n_layers; l++) {
         lucid_forward_project(&c->forward, &model->layers[l]);
+        LUCID_TRY(lucid_context_convolve(c, l, &s->tiles));
+        lucid_forward_place(&c->forward, &model->layers[l]);
         LUCID_TRY(c->deltanet ? run_state(s, l) : attend(s, l));
         lucid_forward_finish(&c->forward, &model->layers[l]);
     }
     c->progress.done += 2.0 * (double)model->n_parameters * (double)(s->rows.last - s->rows.first);
-    c->n_read = s->rows.last;
+    c->n_read = c->n_tails = s->rows.last;
     if (c->deltanet) return LUCID_OK;
     const lucid_result result = lucid_attention_result(s->attention);
     c->times.pack += result.pack + result.read + result.write;
@@ -210,12 +213,14 @@ static lucid_status read_chunk(lucid_context *c, int64_t first, int64_t last, co
     step s = {.context = c, .rows = lucid_rows_make(first, last, c->options.tile, c->comm->world_size, c->comm->rank)};
     lucid_status status;
     LUCID_TRY(lucid_comm_agree(c->comm, lucid_forward_resize(&c->forward, s.rows.n_rows)));
-    LUCID_TRY(create_attention(&s));
+    LUCID_TRY_GOTO(lucid_comm_agree(c->comm, lucid_tiles_make(&s.tiles, &s.rows, &c->convolution)), destroy);
+    LUCID_TRY_GOTO(create_attention(&s), destroy);
     embed_rows(&s);
     LUCID_TRY_GOTO(run_layers(&s), destroy);
     LUCID_TRY_GOTO(keep_last(&s), destroy);
     status = lucid_comm_agree(c->comm, sink ? hand_out(&s, sink) : LUCID_OK);
 destroy:
+    lucid_tiles_free(&s.tiles);
     lucid_attention_destroy(s.attention);
     return status;
 }
@@ -249,10 +254,12 @@ static lucid_status decode(lucid_context *c, int layer) {
 static lucid_status decode_layers(lucid_context *c) {
     for (int l = 0; l < c->model->config.n_layers; l++) {
         lucid_forward_project(&c->forward, &c->model->layers[l]);
+        lucid_context_convolve_one(c, l, c->n_read);
+        lucid_forward_place(&c->forward, &c->model->layers[l]);
         LUCID_TRY(decode(c, l));
         lucid_forward_finish(&c->forward, &c->model->layers[l]);
     }
-    c->n_read++;
+    c->n_tails = ++c->n_read;
     return c->deltanet ? LUCID_OK : lucid_cache_append(c->cache, 1);
 }
 

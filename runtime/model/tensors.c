@@ -81,7 +81,7 @@ static model_facts state_facts(const lucid_model_config *c) {
                   [MLP_BIAS] = c->mlp_bias,
                   [QK_NORM] = c->qk_norm == LUCID_QKNORM_ON,
                   [DELTANET] = deltanet,
-                  [SHORT_CONV] = deltanet && c->use_short_conv},
+                  [SHORT_CONV] = c->conv_size > 1},
     };
 }
 

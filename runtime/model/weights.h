@@ -26,7 +26,7 @@ typedef struct {
     const float *up_proj, *up_bias;        /* (intermediate_size, hidden_size), (intermediate_size) */
     const float *down_proj, *down_bias;    /* (hidden_size, intermediate_size), (hidden_size) */
     const float *b_proj;                   /* DeltaNet: (n_heads, hidden_size) */
-    const float *q_conv, *k_conv, *v_conv; /* DeltaNet: (q, conv_size) */
+    const float *q_conv, *k_conv, *v_conv; /* (q, conv_size), (kv, conv_size) twice, with conv_size > 1 */
     const float *o_norm;                   /* DeltaNet: (head_dim) */
 } lucid_model_layer;
 

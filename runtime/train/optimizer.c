@@ -2,7 +2,7 @@
 
 #include "runtime/attention/attention.h"
 #include "runtime/train/exact.h"
-#include "runtime/train/vector.h"
+#include "runtime/vector.h"
 
 #include <math.h>
 #include <omp.h>
@@ -73,7 +73,7 @@ void lucid_adamw_step(lucid_trainee *t, lucid_moments *m, const lucid_adamw *a, 
                           .beta2 = (float)a->beta2,
                           .eps = (float)a->eps,
                           .rate = (float)rate,
-                          .shrink = (float)(t->slots[s].n_dims > 1 ? 1 - rate * a->decay : 1),
+                          .shrink = (float)(t->slots[s].n_dims == 2 ? 1 - rate * a->decay : 1),
                           .scale = scale,
                           .unbias1 = (float)(1 / (1 - pow(a->beta1, (double)(step + 1)))),
                           .unbias2 = (float)(1 / (1 - pow(a->beta2, (double)(step + 1))))};

@@ -7,7 +7,7 @@
 
 typedef struct {
     double beta1, beta2, eps;
-    double decay; /* of matrices, embeddings among them; not of gains and biases */
+    double decay; /* of matrices, embeddings among them; not of gains, biases and convolutions */
 } lucid_adamw;
 
 /* Both moments (trainee->n_floats), laid out like the parameters. */

@@ -2,7 +2,7 @@
 
 #include "runtime/model/matmul.h"
 #include "runtime/train/exact.h"
-#include "runtime/train/vector.h"
+#include "runtime/vector.h"
 
 #include <math.h>
 #include <omp.h>
@@ -69,13 +69,14 @@ void lucid_rms_norm_backward(float *dx, double *dgain, const float *dout, const 
 
 /* --- RoPE --- */
 
-void lucid_turn(float *x, const float *rotations, int64_t period, int64_t n_rows, int n_heads, int d, bool back,
+void lucid_turn(float *x, const lucid_rotations *rotations, int64_t n_rows, int n_heads, int d, bool back,
                 int threads) {
-    const int half = d / 2;
+    const int half = rotations->n_turned / 2;
     const float way = back ? -1 : 1;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t r = 0; r < n_rows; r++) {
-        const float *cosines = rotations + (size_t)(r % period) * d, *sines = cosines + half;
+        const float *cosines = rotations->angles + (size_t)(r % rotations->period) * rotations->n_turned;
+        const float *sines = cosines + half;
         for (int h = 0; h < n_heads; h++) {
             float *a = x + ((size_t)r * n_heads + h) * d, *b = a + half;
             for (int i = 0; i < half; i++) {
@@ -84,6 +85,14 @@ void lucid_turn(float *x, const float *rotations, int64_t period, int64_t n_rows
                 a[i] = low;
             }
         }
+    }
+}
+
+void lucid_scale_rows(float *x, const float *scales, int64_t period, int64_t n_rows, int n, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t r = 0; r < n_rows; r++) {
+        const float scale = scales[r % period];
+        for (int i = 0; i < n; i++) x[(size_t)r * n + i] *= scale;
     }
 }
 

@@ -13,10 +13,19 @@
 void lucid_rms_norm_backward(float *dx_sum, double *dgain_sum, const float *dout, const float *x, const float *gain,
                              int64_t n_rows, int n, double eps, int threads);
 
-/* Turns the heads of x (n_rows, n_heads, d) by their row's angles, back with `back`: rotations (period, d) are cosines,
- * then sines; row r takes those of r % period. */
-void lucid_turn(float *x, const float *rotations, int64_t period, int64_t n_rows, int n_heads, int d, bool back,
-                int threads);
+/* Angles of rows: cosines, then sines (period, n_turned), for the first n_turned dimensions of a head; row r takes
+ * those of r % period. */
+typedef struct {
+    const float *angles;
+    int64_t period;
+    int n_turned;
+} lucid_rotations;
+
+/* Turns the heads of x (n_rows, n_heads, d) by their row's angles, back with `back`. */
+void lucid_turn(float *x, const lucid_rotations *rotations, int64_t n_rows, int n_heads, int d, bool back, int threads);
+
+/* x (n_rows, n) *= scales (period); row r takes that of r % period. */
+void lucid_scale_rows(float *x, const float *scales, int64_t period, int64_t n_rows, int n, int threads);
 
 /* hidden (n) = activation(gate) * up */
 void lucid_gate(float *hidden, const float *gate, const float *up, int64_t n, int activation, int threads);

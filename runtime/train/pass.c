@@ -34,6 +34,9 @@ static void take_layer(const lucid_pass *p, lucid_pass_layer *l, arena *a) {
     l->up = take(a, mlp ? n : 0, c->intermediate_size);
     l->q = take(a, norms ? n : 0, lucid_pass_q(p));
     l->k = take(a, norms ? n : 0, lucid_pass_kv(p));
+    if (p->convolution.width == 1) return;
+    for (int i = 0; i < LUCID_PROJECTIONS; i++) l->projected[i] = take(a, n, p->convolution.n_channels[i]);
+    l->tails = take(a, lucid_pass_runs(p), (int64_t)lucid_tail_floats(&p->convolution));
 }
 
 static int max_int(int a, int b) {
@@ -56,7 +59,10 @@ static void take_all(lucid_pass *p, arena *a) {
     p->outputs = take(a, leaf, p->trainee->n_outputs);
     p->scratch =
         take(a, 1, (int64_t)lucid_matmul_weight_floats(max_int(hidden, max_int(q, inner)), p->options.threads));
-    p->rotations = c->use_rope ? take(a, p->micro.pack_rows, c->head_dim) : NULL;
+    p->rotations = c->use_rope ? take(a, p->micro.pack_rows, lucid_model_rotary_dim(c)) : NULL;
+    p->scales = c->query_log_scale ? take(a, p->micro.pack_rows, 1) : NULL;
+    p->leaving = take(a, lucid_pass_runs(p), (int64_t)lucid_tail_floats(&p->convolution));
+    p->heads = take(a, lucid_pass_runs(p), (int64_t)lucid_tail_floats(&p->convolution));
     for (int l = 0; l < c->n_layers; l++) take_layer(p, &p->layers[l], a);
 }
 
@@ -82,14 +88,14 @@ static lucid_status allocate(lucid_pass *p) {
 
 static lucid_status set_rotations(lucid_pass *p) {
     const lucid_model_config *c = &p->trainee->model.config;
-    const int half = c->head_dim / 2;
+    const int half = lucid_model_rotary_dim(c) / 2;
     double factor, *inv_freq = calloc((size_t)half + 1, sizeof *inv_freq);
     if (!inv_freq) return lucid_fail(LUCID_ERR_MEMORY, "no memory for %d frequencies", half);
     lucid_rope_frequencies(inv_freq, &factor, c, p->options.length);
     for (int64_t row = 0; row < p->micro.pack_rows; row++) {
         int sequence;
         int64_t token;
-        float *cosines = p->rotations + row * c->head_dim;
+        float *cosines = p->rotations + row * 2 * half;
         lucid_micro_token(&p->micro, row, &sequence, &token);
         for (int i = 0; i < half; i++) {
             cosines[i] = (float)(cos((double)token * inv_freq[i]) * factor);
@@ -98,6 +104,15 @@ static lucid_status set_rotations(lucid_pass *p) {
     }
     free(inv_freq);
     return LUCID_OK;
+}
+
+static void set_scales(lucid_pass *p) {
+    for (int64_t row = 0; row < p->micro.pack_rows; row++) {
+        int sequence;
+        int64_t token;
+        lucid_micro_token(&p->micro, row, &sequence, &token);
+        p->scales[row] = lucid_model_query_scale(&p->trainee->model.config, token);
+    }
 }
 
 /* --- life --- */
@@ -114,7 +129,9 @@ static lucid_status prepare(lucid_pass *p) {
     o->n_sequences = (o->n_sequences + pack - 1) / pack * pack;
     LUCID_TRY(lucid_blas_open(&p->blas));
     p->micro = lucid_micro_make(o->length, o->n_sequences, o->tile, p->comm->world_size, p->comm->rank);
+    p->convolution = lucid_convolution_of(&p->trainee->model.config);
     LUCID_TRY(allocate(p));
+    if (p->scales) set_scales(p);
     if (p->rotations) LUCID_TRY(set_rotations(p));
     return LUCID_OK;
 }

@@ -2,7 +2,7 @@
  *
  * Each rank keeps the activations of its own tokens (micro.h); attention goes through the engine, one attention object
  * a layer, so that nothing of it is computed twice. Memory, in floats a token and layer: 2 hidden + q (and q + kv with
- * q and k norms) + 2 intermediate, and what lucid_attention keeps for its backward pass.
+ * q and k norms, q + 2 kv with convolutions) + 2 intermediate, and what lucid_attention keeps for its backward pass.
  *
  * Gradients are added to the trainee's, exactly: their bits do not depend on how sequences are dealt to micro-batches,
  * passes and ranks. */

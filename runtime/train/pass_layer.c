@@ -64,31 +64,59 @@ static linears linears_of(const lucid_pass *p, const lucid_model_layer *l) {
 
 /* --- positions and norms of heads --- */
 
-/* As lucid_forward has it: RoPE, then the norm of each head. kept: what goes into the norm. */
-static void place_heads(const lucid_pass *p, float *x, float *kept, const float *gain, int n_heads) {
-    const lucid_model_config *c = config_of(p);
-    const int64_t n_rows = p->micro.n_rows;
-    if (c->use_rope)
-        lucid_turn(x, p->rotations, p->micro.pack_rows, n_rows, n_heads, c->head_dim, false, p->options.threads);
-    if (!gain) return;
-    memcpy(kept, x, (size_t)(n_rows * n_heads * c->head_dim) * sizeof *x);
-    lucid_rms_norm(x, kept, gain, n_rows * n_heads, c->head_dim, c->rms_norm_eps, p->options.threads);
+/* Queries or keys of a layer. kept: what goes into the norm (gain, NULL: none). */
+typedef struct {
+    float *kept;
+    const float *gain, *scales;
+    int n_heads;
+} heads;
+
+static heads queries_of(const lucid_pass *p, const lucid_pass_layer *kept, const lucid_model_layer *l) {
+    return (heads){.kept = kept->q, .gain = l->q_norm, .scales = p->scales, .n_heads = config_of(p)->n_heads};
 }
 
-/* dx (n_rows, n_heads, head_dim) becomes the projection's gradient; scratch has its shape. */
-static void place_heads_backward(const lucid_pass *p, float *dx, float *scratch, const float *kept, const float *gain,
-                                 int n_heads) {
+static heads keys_of(const lucid_pass *p, const lucid_pass_layer *kept, const lucid_model_layer *l) {
+    return (heads){.kept = kept->k, .gain = l->k_norm, .n_heads = config_of(p)->n_kv_heads};
+}
+
+static void turn(const lucid_pass *p, float *x, const heads *h, bool back) {
     const lucid_model_config *c = config_of(p);
-    const int64_t n_rows = p->micro.n_rows;
-    const size_t bytes = (size_t)(n_rows * n_heads * c->head_dim) * sizeof *dx;
-    if (gain) {
+    const lucid_rotations rotations = {
+        .angles = p->rotations, .period = p->micro.pack_rows, .n_turned = lucid_model_rotary_dim(c)};
+    if (c->use_rope) lucid_turn(x, &rotations, p->micro.n_rows, h->n_heads, c->head_dim, back, p->options.threads);
+}
+
+static void scale(const lucid_pass *p, float *x, const heads *h) {
+    if (h->scales)
+        lucid_scale_rows(x, h->scales, p->micro.pack_rows, p->micro.n_rows, h->n_heads * config_of(p)->head_dim,
+                         p->options.threads);
+}
+
+/* As lucid_forward has it: RoPE, the norm of each head, the queries' scales. */
+static void place_heads(const lucid_pass *p, float *x, const heads *h) {
+    const lucid_model_config *c = config_of(p);
+    const int64_t n = p->micro.n_rows * h->n_heads;
+    turn(p, x, h, false);
+    if (h->gain) {
+        memcpy(h->kept, x, (size_t)(n * c->head_dim) * sizeof *x);
+        lucid_rms_norm(x, h->kept, h->gain, n, c->head_dim, c->rms_norm_eps, p->options.threads);
+    }
+    scale(p, x, h);
+}
+
+/* dx (n_rows, n_heads, head_dim) becomes the gradient of place_heads' input; scratch has its shape. */
+static void place_heads_backward(const lucid_pass *p, float *dx, float *scratch, const heads *h) {
+    const lucid_model_config *c = config_of(p);
+    const int64_t n = p->micro.n_rows * h->n_heads;
+    const size_t bytes = (size_t)(n * c->head_dim) * sizeof *dx;
+    scale(p, dx, h);
+    if (h->gain) {
         memcpy(scratch, dx, bytes);
         memset(dx, 0, bytes);
-        lucid_rms_norm_backward(dx, lucid_trainee_gradient(p->trainee, gain), scratch, kept, gain, n_rows * n_heads,
+        lucid_rms_norm_backward(dx, lucid_trainee_gradient(p->trainee, h->gain), scratch, h->kept, h->gain, n,
                                 c->head_dim, c->rms_norm_eps, p->options.threads);
     }
-    if (c->use_rope)
-        lucid_turn(dx, p->rotations, p->micro.pack_rows, n_rows, n_heads, c->head_dim, true, p->options.threads);
+    turn(p, dx, h, true);
 }
 
 /* --- halves --- */
@@ -99,12 +127,15 @@ static lucid_status attention_forward(lucid_pass *p, const lucid_pass_layer *kep
     const lucid_model_config *c = config_of(p);
     const int64_t n_rows = p->micro.n_rows;
     const size_t bytes = (size_t)n_rows * (size_t)c->hidden_size * sizeof(float);
+    const bool convolved = p->convolution.width > 1;
+    const heads queries = queries_of(p, kept, l), keys = keys_of(p, kept, l);
     const float *normed = norm(p, kept->input, l->input_norm);
-    lucid_pass_multiply(p, p->q, &w.q, normed, p->leaves, p->micro.n_leaves, false);
-    lucid_pass_multiply(p, p->k, &w.k, normed, p->leaves, p->micro.n_leaves, false);
-    lucid_pass_multiply(p, p->v, &w.v, normed, p->leaves, p->micro.n_leaves, false);
-    place_heads(p, p->q, kept->q, l->q_norm, c->n_heads);
-    place_heads(p, p->k, kept->k, l->k_norm, c->n_kv_heads);
+    lucid_pass_multiply(p, convolved ? kept->projected[0] : p->q, &w.q, normed, p->leaves, p->micro.n_leaves, false);
+    lucid_pass_multiply(p, convolved ? kept->projected[1] : p->k, &w.k, normed, p->leaves, p->micro.n_leaves, false);
+    lucid_pass_multiply(p, convolved ? kept->projected[2] : p->v, &w.v, normed, p->leaves, p->micro.n_leaves, false);
+    if (convolved) LUCID_TRY(lucid_pass_convolve(p, kept, l));
+    place_heads(p, p->q, &queries);
+    place_heads(p, p->k, &keys);
     LUCID_TRY(lucid_pass_attend(p, kept));
     memcpy(kept->middle, l->o_proj ? kept->input : kept->attended, bytes);
     if (l->o_proj) lucid_pass_multiply(p, kept->middle, &w.o, kept->attended, p->leaves, p->micro.n_leaves, true);
@@ -122,8 +153,10 @@ static lucid_status attention_backward(lucid_pass *p, const lucid_pass_layer *ke
     else
         memcpy(p->dattended, p->dx, (size_t)p->micro.n_rows * (size_t)c->hidden_size * sizeof(float));
     LUCID_TRY(lucid_pass_attend_backward(p, kept));
-    place_heads_backward(p, p->dq, p->q, kept->q, l->q_norm, c->n_heads);
-    place_heads_backward(p, p->dk, p->k, kept->k, l->k_norm, c->n_kv_heads);
+    const heads queries = queries_of(p, kept, l), keys = keys_of(p, kept, l);
+    place_heads_backward(p, p->dq, p->q, &queries);
+    place_heads_backward(p, p->dk, p->k, &keys);
+    if (p->convolution.width > 1) LUCID_TRY(lucid_pass_convolve_backward(p, kept, l));
     const float *normed = norm(p, kept->input, l->input_norm);
     lucid_pass_multiply_backward(p, p->dnormed, &w.q, p->dq, normed, leaves, n, false);
     lucid_pass_multiply_backward(p, p->dnormed, &w.k, p->dk, normed, leaves, n, true);

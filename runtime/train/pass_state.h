@@ -2,6 +2,7 @@
 #ifndef LUCID_RUNTIME_TRAIN_PASS_STATE_H
 #define LUCID_RUNTIME_TRAIN_PASS_STATE_H
 
+#include "runtime/model/convolution.h"
 #include "runtime/train/micro.h"
 #include "runtime/train/pass.h"
 
@@ -12,6 +13,9 @@ typedef struct {
     float *attended;  /* (n_rows, q) */
     float *gate, *up; /* (n_rows, intermediate) before the activation */
     float *q, *k;     /* (n_rows, q), (n_rows, kv) turned and not yet normed; with q and k norms */
+    /* With convolutions: q, k and v as projected, (n_rows, q), (n_rows, kv) twice; and (runs, tail) of those before
+     * each run, zeros before a sequence. */
+    float *projected[LUCID_PROJECTIONS], *tails;
     lucid_attention *attention;
 } lucid_pass_layer;
 
@@ -23,12 +27,15 @@ struct lucid_pass {
     lucid_micro micro;
     lucid_leaf *leaves;             /* (micro.n_leaves) */
     lucid_pass_layer *layers;       /* (n_layers) */
-    float *rotations;               /* (pack_rows, head_dim); with RoPE */
+    lucid_convolution convolution;  /* width 1: none */
+    float *rotations;               /* (pack_rows, rotary_dim); with RoPE */
+    float *scales;                  /* (pack_rows) of queries; with query_log_scale */
     float *x, *dx;                  /* (n_rows, hidden): the residual stream, and its gradient */
     float *normed, *dnormed;        /* (n_rows, hidden) */
     float *q, *k, *v;               /* (n_rows, q), (n_rows, kv) twice */
     float *dattended, *dq;          /* (n_rows, q) */
     float *dk, *dv;                 /* (n_rows, kv) */
+    float *leaving, *heads;         /* (runs, tail) of borders; heads: gradients of those behind, zeros at the end */
     float *hidden, *dhidden;        /* (n_rows, intermediate) */
     float *outputs;                 /* (rows of the largest leaf, n_outputs) */
     float *scratch;                 /* of lucid_matmul_weight */
@@ -56,6 +63,12 @@ void lucid_pass_multiply_backward(const lucid_pass *p, float *dx, const lucid_li
 /* pass_layer.c */
 lucid_status lucid_pass_layer_forward(lucid_pass *p, int layer);
 lucid_status lucid_pass_layer_backward(lucid_pass *p, int layer);
+
+/* pass_convolution.c: kept->projected -> p->q, k, v; and p->dq, dk, dv to the projections' gradients, in place.
+ * Collective. */
+int lucid_pass_runs(const lucid_pass *p);
+lucid_status lucid_pass_convolve(lucid_pass *p, const lucid_pass_layer *kept, const lucid_model_layer *layer);
+lucid_status lucid_pass_convolve_backward(lucid_pass *p, const lucid_pass_layer *kept, const lucid_model_layer *layer);
 
 /* pass_attention.c: queries, keys and values of a layer through the engine, and back. Collective. */
 lucid_status lucid_pass_attention_create(lucid_pass *p, lucid_attention **attention);

@@ -2,7 +2,7 @@
 
 #include "runtime/train/exact.h"
 #include "runtime/train/parts.h"
-#include "runtime/train/vector.h"
+#include "runtime/vector.h"
 
 #include <omp.h>
 #include <string.h>

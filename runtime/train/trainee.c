@@ -30,9 +30,10 @@ static lucid_status check(const lucid_trainee_config *c) {
         return lucid_fail(LUCID_ERR_UNSUPPORTED, "attention_type deltanet cannot be trained");
     if (c->n_outputs && m->tie_word_embeddings)
         return lucid_fail(LUCID_ERR_USAGE, "outputs that are no tokens cannot share the tokens' embeddings");
-    if (c->bare && (m->n_heads * m->head_dim != m->hidden_size || m->n_layers != 1 || m->qk_norm == LUCID_QKNORM_ON))
+    if (c->bare && (m->n_heads * m->head_dim != m->hidden_size || m->n_layers != 1 || m->qk_norm == LUCID_QKNORM_ON ||
+                    m->conv_size > 1))
         return lucid_fail(LUCID_ERR_USAGE,
-                          "a bare layer is one layer without q and k norms whose heads make up the hidden size");
+                          "a bare layer is one layer without q and k norms or convolutions whose heads make up the hidden size");
     return LUCID_OK;
 }
 
@@ -120,6 +121,12 @@ static void fill_uniform(float *w, int64_t n, uint64_t seed, int tensor, double 
     }
 }
 
+/* A token's own projection passes whole; those before it come in by as much as flash-linear-attention draws. */
+static void fill_convolution(float *w, int64_t n, int64_t width, uint64_t seed, int tensor) {
+    fill_uniform(w, n, seed, tensor, 1 / sqrt((double)width));
+    for (int64_t i = width - 1; i < n; i += width) w[i] = 1;
+}
+
 void lucid_trainee_initialise(lucid_trainee *t, uint64_t seed, double deviation) {
     const double residual = 1 / sqrt(2.0 * t->model.config.n_layers);
     for (int s = 0; s < t->n_slots; s++) {
@@ -127,7 +134,9 @@ void lucid_trainee_initialise(lucid_trainee *t, uint64_t seed, double deviation)
         const int64_t n = lucid_trainee_elements(t, s);
         float *w = t->parameters + t->first[s];
         const bool last = ends_with(slot->name, "o_proj.weight") || ends_with(slot->name, "down_proj.weight");
-        if (slot->n_dims == 1)
+        if (slot->n_dims == 3)
+            fill_convolution(w, n, slot->shape[2], seed, s);
+        else if (slot->n_dims == 1)
             for (int64_t i = 0; i < n; i++) w[i] = ends_with(slot->name, ".bias") ? 0 : 1;
         else if (t->bare && !ends_with(slot->name, "embed_tokens.weight"))
             fill_uniform(w, n, seed, s, sqrt(6.0 / (double)(slot->shape[0] + slot->shape[1])));

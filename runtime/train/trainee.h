@@ -37,7 +37,8 @@ int64_t lucid_trainee_elements(const lucid_trainee *trainee, int slot);
 /* Gradients of a weight of trainee->model; NULL for NULL. */
 double *lucid_trainee_gradient(const lucid_trainee *trainee, const float *weight);
 
-/* Gains 1, biases 0, the rest normal with deviation `deviation`, o_proj and down_proj less by sqrt(2 layers). A bare
+/* Gains 1, biases 0; convolutions 1 for the token itself and uniform within 1 / sqrt(width) for those before it; the
+ * rest normal with deviation `deviation`, o_proj and down_proj less by sqrt(2 layers). A bare
  * model's projections are uniform within sqrt(6 / (inputs + outputs)), as its experiment has them. Each weight is a
  * function of the seed, its tensor's place among the slots and its index. */
 void lucid_trainee_initialise(lucid_trainee *trainee, uint64_t seed, double deviation);

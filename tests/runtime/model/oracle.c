@@ -56,16 +56,27 @@ static oracle_heads project_heads(const double *x, oracle_linear linear, int n_t
                           .dim = dim};
 }
 
+static void scale_queries(oracle_heads *q, double length) {
+    for (int t = 0; t < q->n_tokens && length > 0; t++) {
+        const double scale = fmax(1, log(t + 1) / log(length));
+        for (int i = 0; i < q->n_heads * q->dim; i++) oracle_head(q, t, 0)[i] *= scale;
+    }
+}
+
 /* LUCID's P uses the same keys as its softmax: after both norm and RoPE. */
 static void attend(oracle_heads *out, oracle_heads *q, oracle_heads *k, oracle_heads *v, const oracle_layer *layer,
                    const oracle_config *config) {
-    oracle_heads *const turned[2] = {q, k};
+    oracle_heads *const convolved[3] = {q, k, v}, *const turned[2] = {q, k};
+    const float *const weights[3] = {layer->q_conv1d, layer->k_conv1d, layer->v_conv1d};
     const float *const gain[2] = {layer->q_norm, layer->k_norm};
+    for (int i = 0; i < 3; i++)
+        if (weights[i]) oracle_short_convolution(convolved[i], weights[i]);
     for (int i = 0; i < 2; i++) {
         if (config->qk_norm == ORACLE_QK_NORM_BEFORE_ROPE) norm_heads(turned[i], gain[i], config->rms_norm_eps);
         oracle_rotate(turned[i], &config->rope);
         if (config->qk_norm == ORACLE_QK_NORM_AFTER_ROPE) norm_heads(turned[i], gain[i], config->rms_norm_eps);
     }
+    scale_queries(q, config->query_log_scale);
     if (config->attention == ORACLE_LUCID) oracle_precondition(v, k, config->rms_norm_eps);
     oracle_softmax_attention(out, q, k, v);
 }

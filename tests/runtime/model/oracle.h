@@ -34,6 +34,7 @@ typedef enum {
 /* Only what the kind names is read. */
 typedef struct {
     oracle_rope_kind kind;
+    int dim;                                  /* of a head's dimensions the first so many turn; 0: all */
     double theta;                             /* all */
     double factor;                            /* all but default */
     int64_t original_max_position;            /* dynamic, llama3, yarn: the length before it was stretched */
@@ -51,6 +52,8 @@ typedef struct {
     oracle_activation activation;
     oracle_qk_norm qk_norm;
     oracle_rope rope; /* DeltaNet has none, whatever is here */
+    /* L: queries at position i are multiplied by ln(i + 1) / ln L where that is above 1; 0: they are not. */
+    double query_log_scale;
 } oracle_config;
 
 typedef struct {
@@ -63,10 +66,10 @@ typedef struct {
     oracle_linear q_proj, k_proj, v_proj, o_proj;  /* heads are consecutive runs of head_dim rows */
     const float *q_norm, *k_norm;                  /* (head_dim), with qk_norm */
     oracle_linear gate_proj, up_proj, down_proj;
-    /* DeltaNet */
-    oracle_linear b_proj;                        /* (n_kv_heads, hidden_size) */
     const float *q_conv1d, *k_conv1d, *v_conv1d; /* (channels, ORACLE_CONV_WIDTH), or all NULL: none */
-    const float *o_norm;                         /* (head_dim) */
+    /* DeltaNet */
+    oracle_linear b_proj; /* (n_kv_heads, hidden_size) */
+    const float *o_norm;  /* (head_dim) */
 } oracle_layer;
 
 typedef struct {

@@ -62,14 +62,14 @@ static double length_of(const oracle_rope *rope) {
 }
 
 void oracle_rotate(oracle_heads *x, const oracle_rope *rope) {
-    const int half = x->dim / 2;
+    const int dim = rope->dim ? rope->dim : x->dim, half = dim / 2;
     if (rope->kind == ORACLE_ROPE_NONE) return;
-    if (x->dim % 2) {
-        fprintf(stderr, "oracle: RoPE needs an even head_dim, not %d\n", x->dim);
+    if (dim % 2) {
+        fprintf(stderr, "oracle: RoPE turns an even number of dimensions, not %d\n", dim);
         abort();
     }
     for (int c = 0; c < half; c++) {
-        const double frequency = frequency_of(rope, c, x->dim), length = length_of(rope);
+        const double frequency = frequency_of(rope, c, dim), length = length_of(rope);
         for (int t = 0; t < x->n_tokens; t++) {
             const double cosine = length * cos(t * frequency), sine = length * sin(t * frequency);
             for (int h = 0; h < x->n_heads; h++) {

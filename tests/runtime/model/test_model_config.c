@@ -52,10 +52,10 @@ static void test_words(void) {
     CHECK(parse(&c, C("\"attention_type\":\"deltanet\",\"hidden_act\":\"gelu_pytorch_tanh\""), NULL) == LUCID_OK, "%s",
           last_failure);
     CHECK(c.attention == LUCID_MODEL_DELTANET && c.activation == LUCID_ACTIVATION_GELU_TANH, "deltanet");
-    CHECK(!c.use_rope && c.qk_norm == LUCID_QKNORM_OFF && c.use_short_conv && c.conv_size == 4, "deltanet's layer");
+    CHECK(!c.use_rope && c.qk_norm == LUCID_QKNORM_OFF && c.conv_size == 4, "deltanet's layer");
     CHECK(parse(&c, C("\"attention_type\":\"deltanet\",\"use_beta\":true,\"use_short_conv\":false"), NULL) == LUCID_OK,
           "%s", last_failure);
-    CHECK(!c.use_short_conv, "convolutions");
+    CHECK(c.conv_size == 1, "convolutions");
     CHECK(parse(&c, C("\"attention_type\":\"llama\",\"hidden_act\":\"silu\""), NULL) == LUCID_OK, "%s", last_failure);
     CHECK(c.attention == LUCID_MODEL_SOFTMAX && c.activation == LUCID_ACTIVATION_SILU, "llama");
     /* Without model_type the architecture says it; an odd head_dim is fine without RoPE. */
@@ -64,6 +64,21 @@ static void test_words(void) {
                 "\"architectures\":[\"LlamaForCausalLM\"]}",
                 NULL) == LUCID_OK,
           "%s", last_failure);
+}
+
+/* Positions by convolutions, by scales of queries, and by RoPE on a part of each head. */
+static void test_positions(void) {
+    lucid_model_config c;
+    CHECK(parse(&c, C("\"use_rope\":false,\"conv_size\":4"), NULL) == LUCID_OK, "%s", last_failure);
+    CHECK(c.conv_size == 1 && c.query_log_scale == 0 && lucid_model_rotary_dim(&c) == 0, "none");
+    CHECK(lucid_model_query_scale(&c, 1 << 20) == 1, "no scale");
+    CHECK(parse(&c, C("\"qkv_conv_size\":4,\"query_log_scale\":512,\"partial_rotary_factor\":0.5"), NULL) == LUCID_OK,
+          "%s", last_failure);
+    CHECK(c.conv_size == 4 && lucid_model_rotary_dim(&c) == 4, "convolutions %d, RoPE %d", c.conv_size, c.rotary_dim);
+    CHECK(lucid_model_query_scale(&c, 511) == 1, "the last position without a scale");
+    CHECK_NEAR(lucid_model_query_scale(&c, 512 * 512 - 1), 2, 1e-6, "the logarithm is twice as large");
+    CHECK(parse(&c, C("\"rope_parameters\":{\"partial_rotary_factor\":0.25}"), NULL) == LUCID_OK, "%s", last_failure);
+    CHECK(lucid_model_rotary_dim(&c) == 2, "of rope_parameters: %d", c.rotary_dim);
 }
 
 static void test_rope(void) {
@@ -149,7 +164,12 @@ static const struct {
     {C("\"quantization_config\":{\"bits\":4}"), "quantization_config: is set"},
     {C("\"auto_map\":{\"AutoModel\":\"m.M\"}"), "auto_map: is set"},
     {C("\"pruned_heads\":{\"0\":[1]}"), "pruned_heads: is set"},
-    {C("\"partial_rotary_factor\":0.5"), "partial_rotary_factor: is not 1"},
+    {C("\"partial_rotary_factor\":0.1"), "partial_rotary_factor: 0.1 of head_dim 8 is no even number within it"},
+    {C("\"partial_rotary_factor\":0.45"), "partial_rotary_factor: 0.45 of head_dim 8 is no even number"},
+    {C("\"partial_rotary_factor\":1.1"), "partial_rotary_factor: 1.1 of head_dim 8"},
+    {C("\"qkv_conv_size\":17"), "qkv_conv_size: must be an integer within 1..16"},
+    {C("\"query_log_scale\":1"), "query_log_scale: must be above 1"},
+    {C("\"attention_type\":\"deltanet\",\"qkv_conv_size\":4"), "qkv_conv_size: is set, and DeltaNet has none"},
     {C("\"bos_token_id\":100"), "bos_token_id: 100 is not below vocab_size, 100"},
     {C("\"bos_token_id\":-1"), "bos_token_id: must be a token id"},
     {C("\"eos_token_id\":[1,\"2\"]"), "eos_token_id: must be a token id"},
@@ -169,8 +189,8 @@ static const struct {
      "rope_scaling.factor: must be a number of at least 1 and"},
     {C("\"rope_parameters\":{\"rope_type\":\"linear\"}"), "rope_parameters.factor: is missing"},
     {C("\"rope_scaling\":{\"type\":\"linear\",\"factor\":2,\"strange\":1}"), "rope_scaling.strange: unknown key"},
-    {C("\"rope_scaling\":{\"type\":\"linear\",\"factor\":2,\"partial_rotary_factor\":0.5}"),
-     "rope_scaling.partial_rotary_factor: is not 1"},
+    {C("\"partial_rotary_factor\":1,\"rope_scaling\":{\"type\":\"linear\",\"factor\":2,\"partial_rotary_factor\":0.5}"),
+     "partial_rotary_factor: differs from the one in rope_scaling"},
     {C("\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}"), "rope_scaling.low_freq_factor: is missing"},
     {C("\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1}"),
      "rope_scaling.high_freq_factor: is missing"},
@@ -217,6 +237,7 @@ int main(void) {
     test_defaults();
     test_paper_model();
     test_words();
+    test_positions();
     test_rope();
     test_generation();
     test_refused();

@@ -4,7 +4,7 @@
 #include "runtime/train/pass.h"
 #include "tests/check.h"
 #include "tests/comm/worlds.h"
-#include "tests/runtime/model/oracle.h"
+#include "tests/runtime/train/oracle_of.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +13,7 @@
 #define TOLERANCE 1e-3
 #define SAMPLES   2 /* elements of a tensor */
 #define VOCAB     11
+#define N_CASES   12
 
 typedef struct {
     const char *name;
@@ -55,36 +56,6 @@ static void free_examples(lucid_examples *e) {
 
 /* --- the oracle's loss --- */
 
-static oracle_config oracle_config_of(const lucid_model_config *c) {
-    oracle_config o = {.vocab_size = c->vocab_size,
-                       .hidden_size = c->hidden_size,
-                       .intermediate_size = c->intermediate_size,
-                       .n_layers = c->n_layers,
-                       .n_heads = c->n_heads,
-                       .n_kv_heads = c->n_kv_heads,
-                       .head_dim = c->head_dim,
-                       .rms_norm_eps = c->rms_norm_eps};
-    o.attention = c->attention == LUCID_MODEL_LUCID ? ORACLE_LUCID : ORACLE_SOFTMAX;
-    o.activation = c->activation == LUCID_ACTIVATION_GELU ? ORACLE_GELU : ORACLE_SILU;
-    o.qk_norm = c->qk_norm == LUCID_QKNORM_ON ? ORACLE_QK_NORM_AFTER_ROPE : ORACLE_QK_NORM_NONE;
-    o.rope = (oracle_rope){.kind = c->use_rope ? ORACLE_ROPE_DEFAULT : ORACLE_ROPE_NONE, .theta = c->rope.theta};
-    return o;
-}
-
-static oracle_layer oracle_layer_of(const lucid_model_layer *l) {
-    return (oracle_layer){.input_norm = l->input_norm,
-                          .post_attention_norm = l->post_attention_norm,
-                          .q_proj = {l->q_proj, l->q_bias},
-                          .k_proj = {l->k_proj, l->k_bias},
-                          .v_proj = {l->v_proj, l->v_bias},
-                          .o_proj = {l->o_proj, l->o_bias},
-                          .q_norm = l->q_norm,
-                          .k_norm = l->k_norm,
-                          .gate_proj = {l->gate_proj, l->gate_bias},
-                          .up_proj = {l->up_proj, l->up_bias},
-                          .down_proj = {l->down_proj, l->down_bias}};
-}
-
 static double row_loss(const double *logits, int target) {
     double highest = logits[0], sum = 0;
     for (int i = 1; i < VOCAB; i++) highest = fmax(highest, logits[i]);
@@ -96,14 +67,9 @@ static double row_loss(const double *logits, int target) {
 static double oracle_loss(const lucid_trainee *t, const lucid_examples *e) {
     const lucid_model *m = &t->model;
     oracle_layer layers[2];
-    const oracle_model model = {.config = oracle_config_of(&m->config),
-                                .embed_tokens = m->embed_tokens,
-                                .layers = layers,
-                                .norm = m->norm,
-                                .lm_head = m->config.tie_word_embeddings ? NULL : m->lm_head};
+    const oracle_model model = oracle_model_of(layers, m);
     double loss = 0, *logits = malloc((size_t)e->length * VOCAB * sizeof *logits);
     int64_t *ids = malloc((size_t)e->length * sizeof *ids);
-    for (int l = 0; l < m->config.n_layers; l++) layers[l] = oracle_layer_of(&m->layers[l]);
     for (int s = 0; s < e->n_sequences; s++) {
         for (int64_t i = 0; i < e->length; i++) ids[i] = e->ids[s * e->length + i];
         oracle_logits(logits, &model, ids, (int)e->length);
@@ -214,9 +180,9 @@ static void exact_sums(void) {
 }
 
 int main(void) {
-    gradient_case cases[8];
-    for (int i = 0; i < 8; i++) cases[i] = (gradient_case){.name = "softmax", .length = 150, .n_sequences = 2};
-    for (int i = 0; i < 8; i++) cases[i].config.config = tiny(i ? LUCID_MODEL_LUCID : LUCID_MODEL_SOFTMAX);
+    gradient_case cases[N_CASES];
+    for (int i = 0; i < N_CASES; i++) cases[i] = (gradient_case){.name = "softmax", .length = 131, .n_sequences = 2};
+    for (int i = 0; i < N_CASES; i++) cases[i].config.config = tiny(i ? LUCID_MODEL_LUCID : LUCID_MODEL_SOFTMAX);
     cases[1].name = "lucid";
     cases[2].name = "lucid, rope";
     cases[2].config.config.use_rope = true;
@@ -231,9 +197,17 @@ int main(void) {
     cases[6].length = 10, cases[6].n_sequences = 60;
     cases[7].name = "lucid, packed, rope";
     cases[7].config.config.use_rope = true, cases[7].length = 100, cases[7].n_sequences = 3;
+    for (int i = 8; i < N_CASES; i++) cases[i].name = "lucid, convolutions", cases[i].config.config.conv_size = 4;
+    cases[9].name = "lucid, convolutions, scaled queries, RoPE on 4 of 6";
+    cases[9].config.config.use_rope = true, cases[9].config.config.rotary_dim = 4;
+    cases[9].config.config.query_log_scale = 20;
+    cases[10].name = "lucid, packed, convolutions", cases[10].length = 10, cases[10].n_sequences = 60;
+    cases[11].name = "softmax, convolutions, a tile of two tokens";
+    cases[11].config.config.attention = LUCID_MODEL_SOFTMAX, cases[11].length = 130;
+    cases[11].config.config.qk_norm = LUCID_QKNORM_ON, cases[11].config.config.query_log_scale = 50;
     lucid_comm *comm, *alone;
     worlds_open(&comm, &alone);
     exact_sums();
-    for (int i = 0; i < 8; i++) run_case(&cases[i], comm, alone);
+    for (int i = 0; i < N_CASES; i++) run_case(&cases[i], comm, alone);
     return worlds_close(comm, alone);
 }

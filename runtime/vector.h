@@ -1,7 +1,7 @@
 /* Loops that the compiler turns into vectors of whatever length the processor has. Without sums in them, and with no
  * multiplication joined to an addition, their bits are the same for every length. */
-#ifndef LUCID_RUNTIME_TRAIN_VECTOR_H
-#define LUCID_RUNTIME_TRAIN_VECTOR_H
+#ifndef LUCID_RUNTIME_VECTOR_H
+#define LUCID_RUNTIME_VECTOR_H
 
 #include <stdint.h>
 #include <string.h>
