@@ -32,8 +32,9 @@ static lucid_status check(const lucid_trainee_config *c) {
         return lucid_fail(LUCID_ERR_USAGE, "outputs that are no tokens cannot share the tokens' embeddings");
     if (c->bare && (m->n_heads * m->head_dim != m->hidden_size || m->n_layers != 1 || m->qk_norm == LUCID_QKNORM_ON ||
                     m->conv_size > 1))
-        return lucid_fail(LUCID_ERR_USAGE,
-                          "a bare layer is one layer without q and k norms or convolutions whose heads make up the hidden size");
+        return lucid_fail(
+            LUCID_ERR_USAGE,
+            "a bare layer is one layer without q and k norms or convolutions whose heads make up the hidden size");
     return LUCID_OK;
 }
 
