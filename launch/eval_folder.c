@@ -62,8 +62,11 @@ static lucid_status read_run(json_t **run, const char *folder) {
     json_error_t error;
     LUCID_TRY(join_path(path, folder, "run.json"));
     *run = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
-    if (json_is_object(*run)) return LUCID_OK;
-    return lucid_fail(LUCID_ERR_INPUT, "%s: %s", path, *run ? "not an object" : error.text);
+    if (!*run) return lucid_fail(LUCID_ERR_INPUT, "%s: %s", path, error.text);
+    const json_t *same = json_object_get(*run, "lucid_eval");
+    if (json_is_string(json_object_get(same, "model")) && json_is_object(json_object_get(*run, "tasks")))
+        return LUCID_OK;
+    return lucid_fail(LUCID_ERR_INPUT, "%s: says of no model and tasks what was run", path);
 }
 
 /* Adds other's tasks to run, which is of the same model or still empty. */
@@ -144,7 +147,7 @@ static lucid_status find_file(void *found, const char *path) {
 static void remove_empty(launch_eval_folder *folder) {
     char path[PATH_MAX];
     bool found = false;
-    unlink(folder->answers_path);
+    if (folder->answers_path) unlink(folder->answers_path);
     if (!folder->made || each_file(folder->path, find_file, &found) || found) return;
     if (!join_path(path, folder->path, "run.json")) unlink(path);
     rmdir(folder->path);
@@ -222,7 +225,7 @@ lucid_status launch_eval_folder_write(launch_eval_folder *folder, const launch_o
 
 void launch_eval_folder_close(launch_eval_folder *folder) {
     if (folder->answers) fclose(folder->answers);
-    if (folder->answers && folder->n_added == 0) remove_empty(folder);
+    if (folder->n_added == 0) remove_empty(folder);
     free(folder->answers_path);
     json_decref(folder->run);
     lucid_eval_records_free(&folder->records);

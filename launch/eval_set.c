@@ -66,14 +66,13 @@ static json_t *numbers_json(const double *numbers, int n) {
 }
 
 static json_t *task_json(const launch_eval_set *set, const launch_options *o, const lucid_niah_task *t) {
-    static const char *const haystacks[] = {"noise", "text", "needles"}, *const kinds[] = {"words", "numbers", "uuids"};
     static const char *const askings[] = {"each", "one", "all"}, *const controls[] = {"none", "removed", "wrong-key"};
     char checksum[24];
     snprintf(checksum, sizeof checksum, "%016" PRIx64, set->checksum);
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:s, s:s, s:o, s:i, s:I, s:I}", "template",
-                     t->wording->name, "haystack", haystacks[t->haystack], "text_checksum", checksum, "keys",
-                     kinds[t->key_kind], "values", kinds[t->value_kind], "needles", t->n_keys, "values_a_key",
-                     t->n_values, "distractors", t->n_distractors, "ask", askings[t->asking], "control",
+                     t->wording->name, "haystack", lucid_niah_haystacks[t->haystack], "text_checksum", checksum, "keys",
+                     lucid_niah_kinds[t->key_kind], "values", lucid_niah_kinds[t->value_kind], "needles", t->n_keys,
+                     "values_a_key", t->n_values, "distractors", t->n_distractors, "ask", askings[t->asking], "control",
                      controls[t->control], "depths", numbers_json(t->depths, t->n_depths), "step", t->step, "seed",
                      (json_int_t)o->seed, "max_new", (json_int_t)t->n_new);
 }

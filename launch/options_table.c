@@ -1,5 +1,4 @@
-/* One row an option, in the order of --help, and one a command. An option may have several rows, for several commands.
- */
+/* One row an option, in the order of --help, and one a command. Commands may have rows of their own for an option. */
 #include "launch/options_table.h"
 
 #define FIELD(member) offsetof(launch_options, member)

@@ -281,8 +281,7 @@ lucid_status lucid_checkpoint_begin(lucid_checkpoint *c, lucid_attention *a) {
     return lucid_comm_agree(c->comm, start_thread(c));
 }
 
-/* What was stopped is saved before anyone is waited for. A rank that had finished learns only then that others had not.
- */
+/* What was stopped is saved before anyone is waited for: a rank that has finished learns only then of the others. */
 lucid_status lucid_checkpoint_end(lucid_checkpoint *c, bool *interrupted) {
     char name[LUCID_MANIFEST_MAX_NAME];
     double any = *interrupted;

@@ -19,8 +19,8 @@ typedef struct lucid_device lucid_device;
 /* Engine threads that a rank on a device needs at least: one for the chain, one for bulk work, one for transfers. */
 enum { LUCID_DEVICE_THREADS = 3 };
 
-/* Errors: UNSUPPORTED where this build or machine has no GPU, or for what only CPUs do: caches, gradients, snapshots,
- * rounded values. Local. */
+/* Errors: USAGE where this build or machine has no GPU; UNSUPPORTED for what only CPUs do: caches, gradients,
+ * snapshots, rounded values. Local. */
 lucid_status lucid_device_create(lucid_device **device, lucid_attention *a);
 void lucid_device_destroy(lucid_device *device);      /* NULL is fine */
 int lucid_device_ordinal(const lucid_device *device); /* CUDA's number of it */

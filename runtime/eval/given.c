@@ -46,7 +46,8 @@ static lucid_status take_sample(lucid_niah_sample *sample, const json_t *line, c
     if (json_string_length(input) == 0) return refuse(p, "input must be a text");
     if (json_integer_value(max_length) <= 0) return refuse(p, "max_length must be a positive number");
     if (prefix && !json_is_string(prefix) && !json_is_null(prefix)) return refuse(p, "gen_prefix must be a text");
-    if (index && !json_is_integer(index)) return refuse(p, "index must be a whole number");
+    if (index && (!json_is_integer(index) || json_integer_value(index) < 0))
+        return refuse(p, "index must be a whole number, 0 or more");
     sample->index = index ? json_integer_value(index) : p->line - 1;
     sample->max_length = json_integer_value(max_length);
     sample->questions = calloc(1, sizeof *sample->questions);

@@ -50,6 +50,9 @@ typedef struct {
     int n_new[LUCID_NIAH_N_KINDS]; /* tokens of an answer to one question, by kind of value */
 } lucid_niah_template;
 
+/* As the command line and results name them. */
+extern const char *const lucid_niah_haystacks[], *const lucid_niah_kinds[LUCID_NIAH_N_KINDS];
+
 /* NULL where no template has the name. */
 const lucid_niah_template *lucid_niah_template_find(const char *name);
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,20 +14,26 @@ static void free_record(lucid_eval_record *record) {
     free(record->task);
 }
 
-/* Takes the record over, also on failure. */
-static lucid_status append(lucid_eval_records *records, lucid_eval_record *record) {
-    if (records->n == records->capacity) {
-        const int64_t capacity = records->capacity ? 2 * records->capacity : 256;
-        lucid_eval_record *larger = realloc(records->items, (size_t)capacity * sizeof *larger);
-        if (!larger) {
-            free_record(record);
-            return lucid_fail(LUCID_ERR_MEMORY, "no memory for %" PRId64 " answers", capacity);
-        }
-        records->items = larger;
-        records->capacity = capacity;
-    }
-    records->items[records->n++] = *record;
+static lucid_status reserve(lucid_eval_records *records) {
+    if (records->n < records->capacity) return LUCID_OK;
+    const int64_t capacity = records->capacity ? 2 * records->capacity : 256;
+    lucid_eval_record *larger = realloc(records->items, (size_t)capacity * sizeof *larger);
+    if (!larger) return lucid_fail(LUCID_ERR_MEMORY, "no memory for %" PRId64 " answers", capacity);
+    records->items = larger;
+    records->capacity = capacity;
     return LUCID_OK;
+}
+
+/* Also on failure, which a record without line or task is. */
+static lucid_status take_over(lucid_eval_records *records, lucid_eval_record *record) {
+    lucid_status status =
+        record->line && record->task ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory for an answer");
+    if (!status) status = reserve(records);
+    if (status)
+        free_record(record);
+    else
+        records->items[records->n++] = *record;
+    return status;
 }
 
 /* --- a record as JSON --- */
@@ -56,26 +63,31 @@ static json_t *record_json(const char *task, const lucid_niah_sample *sample, in
                      n_bytes, "filter", "none", "metrics", metric, metric, score);
 }
 
-/* The number that a line has under doc.name. */
-static double doc_number(const json_t *line, const char *name) {
+/* The whole number that a line has under doc.name; -1 where it has none in 0..max. */
+static int64_t doc_integer(const json_t *line, const char *name, int64_t max) {
     const json_t *number = json_object_get(json_object_get(line, "doc"), name);
-    return json_is_number(number) ? json_number_value(number) : -1;
+    const json_int_t value = json_integer_value(number);
+    return json_is_integer(number) && value >= 0 && value <= max ? value : -1;
+}
+
+static bool is_within(const json_t *number, double max) {
+    return json_is_number(number) && json_number_value(number) >= 0 && json_number_value(number) <= max;
 }
 
 /* Fills all but line and task. */
 static bool take_numbers(lucid_eval_record *record, const json_t *line) {
     char metric[24];
-    record->max_length = (int64_t)doc_number(line, "max_length");
-    record->index = (int64_t)doc_number(line, "index");
-    record->question = (int)doc_number(line, "question");
-    record->n_questions = (int)doc_number(line, "questions");
-    record->depth = doc_number(line, "depth");
+    record->max_length = doc_integer(line, "max_length", INT64_MAX);
+    record->index = doc_integer(line, "index", INT64_MAX);
+    record->question = (int)doc_integer(line, "question", INT_MAX);
+    record->n_questions = (int)doc_integer(line, "questions", INT_MAX);
     snprintf(metric, sizeof metric, "%" PRId64, record->max_length);
-    const json_t *score = json_object_get(line, metric);
+    const json_t *score = json_object_get(line, metric),
+                 *depth = json_object_get(json_object_get(line, "doc"), "depth");
     record->score = json_number_value(score);
-    return json_is_number(score) && record->score >= 0 && record->score <= 1 && record->index >= 0 &&
-           record->question >= 0 && record->question < record->n_questions && record->depth >= 0 &&
-           record->depth <= 100;
+    record->depth = json_number_value(depth);
+    return is_within(score, 1) && is_within(depth, 100) && record->max_length > 0 && record->index >= 0 &&
+           record->question >= 0 && record->question < record->n_questions;
 }
 
 lucid_status lucid_eval_records_add(lucid_eval_records *records, const char *task, const lucid_niah_sample *sample,
@@ -84,11 +96,9 @@ lucid_status lucid_eval_records_add(lucid_eval_records *records, const char *tas
     const double score = lucid_string_match_all(answer, n_bytes, q->outputs, q->n_outputs);
     json_t *line = record_json(task, sample, question, answer, n_bytes, score);
     lucid_eval_record record = {.line = line ? json_dumps(line, JSON_COMPACT) : NULL, .task = strdup(task)};
-    const bool whole = record.line && record.task && take_numbers(&record, line);
+    if (line) take_numbers(&record, line);
     json_decref(line);
-    if (whole) return append(records, &record);
-    free_record(&record);
-    return lucid_fail(LUCID_ERR_MEMORY, "no memory for an answer");
+    return take_over(records, &record);
 }
 
 /* --- files --- */
@@ -102,7 +112,7 @@ static lucid_status read_line(lucid_eval_records *records, const char *text, siz
     if (task && take_numbers(&record, line)) {
         record.line = strndup(text, n_bytes);
         record.task = strdup(task);
-        status = append(records, &record);
+        status = take_over(records, &record);
     }
     json_decref(line);
     return status;

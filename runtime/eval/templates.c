@@ -38,7 +38,8 @@ const lucid_niah_template *lucid_niah_template_find(const char *name) {
 
 /* --- names of results --- */
 
-static const char *const haystacks[] = {"noise", "text", "needles"}, *const kinds[] = {"words", "numbers", "uuids"};
+const char *const lucid_niah_haystacks[] = {"noise", "text", "needles"};
+const char *const lucid_niah_kinds[] = {"words", "numbers", "uuids"};
 
 /* The harness's own tasks. */
 static const struct {
@@ -76,12 +77,12 @@ void lucid_niah_name(char *text, const lucid_niah_task *t) {
     if (known_name(t)) {
         fputs(known_name(t), stream);
     } else {
-        fprintf(stream, "niah_%s_%s_k%d", t->wording->name, haystacks[t->haystack], t->n_keys);
+        fprintf(stream, "niah_%s_%s_k%d", t->wording->name, lucid_niah_haystacks[t->haystack], t->n_keys);
         if (t->n_values > 1) fprintf(stream, "_v%d", t->n_values);
         if (t->n_keys > 1) fputs(askings[t->asking], stream);
         if (t->n_distractors) fprintf(stream, "_d%d", t->n_distractors);
         if (t->key_kind != LUCID_NIAH_WORDS || t->value_kind != LUCID_NIAH_NUMBERS)
-            fprintf(stream, "_%s_%s", kinds[t->key_kind], kinds[t->value_kind]);
+            fprintf(stream, "_%s_%s", lucid_niah_kinds[t->key_kind], lucid_niah_kinds[t->value_kind]);
         fputs(controls[t->control], stream);
     }
     fclose(stream);

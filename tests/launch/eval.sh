@@ -85,6 +85,8 @@ grown() {
     same whole grown
     refuse 1 "grown/run.json is of another model" "${niah[@]}" --model other --output grown --resume
     refuse 1 "grown/run.json: task niah_short_noise_k1 is another one" "${niah[@]}" --seed 1 --output grown --resume
+    echo '{"tasks": {}}' >grown/run.json
+    refuse 1 "grown/run.json: says of no model" "${niah[@]}" --output grown --resume
 }
 
 parts() {

@@ -148,7 +148,8 @@ static void test_refusals(void) {
                                       "{\"input\":\"a\",\"max_length\":9,\"outputs\":[1]}",
                                       "{\"input\":\"\",\"max_length\":9,\"outputs\":[\"b\"]}",
                                       "{\"input\":\"a\",\"max_length\":0,\"outputs\":[\"b\"]}",
-                                      "{\"input\":\"a\",\"max_length\":9,\"outputs\":[\"b\"],\"gen_prefix\":3}"};
+                                      "{\"input\":\"a\",\"max_length\":9,\"outputs\":[\"b\"],\"gen_prefix\":3}",
+                                      "{\"input\":\"a\",\"max_length\":9,\"outputs\":[\"b\"],\"index\":-1}"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         lucid_niah_samples samples = {0};
         CHECK(lucid_niah_samples_parse(&samples, bad[i], strlen(bad[i]), "bad") == LUCID_ERR_INPUT, "'%s' is taken",

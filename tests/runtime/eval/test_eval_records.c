@@ -100,14 +100,39 @@ static void test_file(void) {
               "answer %d", i);
     }
     lucid_eval_records_free(&read);
-    rewind(file);
-    fputs("{\"task\":\"x\"}\n", file);
-    fclose(file);
-    CHECK(lucid_eval_records_read(&read, path) == LUCID_ERR_INPUT, "a line without an answer is taken");
     CHECK(lucid_eval_records_read(&read, "/absent") == LUCID_ERR_IO, "a file that is not there");
+    fclose(file);
     unlink(path);
-    lucid_eval_records_free(&read);
     lucid_eval_records_free(&records);
+}
+
+#define ANSWER(question, n, depth, score)                                                                 \
+    "{\"task\":\"x\",\"doc\":{\"index\":0,\"question\":" question ",\"questions\":" n ",\"depth\":" depth \
+    ",\"max_length\":512},\"512\":" score "}\n"
+
+static lucid_status read_line(const char *line) {
+    char path[] = "/tmp/test_eval_records-XXXXXX";
+    lucid_eval_records read = {0};
+    FILE *file = fdopen(mkstemp(path), "w");
+    fputs(line, file);
+    fclose(file);
+    const lucid_status status = lucid_eval_records_read(&read, path);
+    CHECK(read.n == (status ? 0 : 1), "%lld answers of one line", (long long)read.n);
+    lucid_eval_records_free(&read);
+    unlink(path);
+    return status;
+}
+
+static void test_lines(void) {
+    static const char *const bad[] = {
+        "{\"task\":\"x\"}\n",           "{\n",
+        ANSWER("0", "1e300", "5", "1"), ANSWER("0", "4294967297", "5", "1"),
+        ANSWER("-1", "1", "5", "1"),    ANSWER("1", "1", "5", "1"),
+        ANSWER("0", "1", "101", "1"),   ANSWER("0", "1", "5", "2"),
+        ANSWER("0", "1", "\"5\"", "1"),
+    };
+    CHECK(read_line(ANSWER("0", "1", "5", "1")) == LUCID_OK, "%s", lucid_failure());
+    for (int i = 0; i < COUNT(bad); i++) CHECK(read_line(bad[i]) == LUCID_ERR_INPUT, "taken: %s", bad[i]);
 }
 
 static double number(const json_t *results, const char *part, const char *task, const char *name) {
@@ -179,6 +204,7 @@ int main(void) {
     test_order();
     test_twice();
     test_file();
+    test_lines();
     lucid_eval_records records = fixture();
     CHECK(!lucid_eval_records_sort(&records, "fixture"), "%s", lucid_failure());
     test_results(&records);
