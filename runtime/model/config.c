@@ -19,8 +19,13 @@
 #define MAX_TOKENS (1 << 30)
 #define MAX_CONV   16
 
-static const lucid_json_word model_types[] = {{"llama", 0}, {NULL, 0}};
-static const lucid_json_word architectures[] = {{"LlamaForCausalLM", 0}, {NULL, 0}};
+#define QWEN3_HEAD_DIM 128 /* of a Qwen3 that does not say */
+
+typedef enum { NO_FAMILY, LLAMA, QWEN3 } model_family;
+
+static const lucid_json_word model_types[] = {{"llama", LLAMA}, {"qwen3", QWEN3}, {NULL, 0}};
+static const lucid_json_word architectures[] = {{"LlamaForCausalLM", LLAMA}, {"Qwen3ForCausalLM", QWEN3}, {NULL, 0}};
+static const lucid_json_word layer_types[] = {{"full_attention", 0}, {NULL, 0}};
 static const lucid_json_word attention_types[] = {{"lucid", LUCID_MODEL_LUCID},
                                                   {"oglucid", LUCID_MODEL_LUCID},
                                                   {"llama", LUCID_MODEL_SOFTMAX},
@@ -38,7 +43,7 @@ static const lucid_json_word rope_types[] = {{"default", LUCID_ROPE_DEFAULT}, {"
 /* config.json while it is read: what is decided only when all of it is known. */
 typedef struct {
     lucid_model_config config;
-    bool llama;          /* model_type or architectures says so */
+    int family;          /* a model_family, as model_type or architectures says */
     double rope_theta;   /* the one outside rope_parameters; 0: not there */
     double rotary_share; /* the same of partial_rotary_factor; and the one inside */
     double inner_share;
@@ -98,9 +103,12 @@ static lucid_status take_rope(void *field, const lucid_json_key *key, const json
 
 static lucid_status take_family(void *field, const lucid_json_key *key, const json_t *value,
                                 const lucid_json_place *place) {
-    int word;
+    int word, *family = field;
     LUCID_TRY(lucid_json_take_word(&word, key, value, place));
-    *(bool *)field = true;
+    if (*family && *family != word)
+        return lucid_json_refuse(place, key->name, "contradicts %s",
+                                 key->words == model_types ? "architectures" : "model_type");
+    *family = word;
     return LUCID_OK;
 }
 
@@ -109,6 +117,17 @@ static lucid_status take_architectures(void *field, const lucid_json_key *key, c
     if (json_array_size(value) != 1)
         return lucid_json_refuse(place, key->name, "must be a list of one, %s", key->words->word);
     return take_family(field, key, json_array_get(value, 0), place);
+}
+
+/* A word for each layer: all attend to everything. */
+static lucid_status take_layer_types(void *field, const lucid_json_key *key, const json_t *value,
+                                     const lucid_json_place *place) {
+    int word;
+    (void)field;
+    if (!json_is_array(value)) return lucid_json_refuse(place, key->name, "must be a list");
+    for (size_t i = 0; i < json_array_size(value); i++)
+        LUCID_TRY(lucid_json_take_word(&word, key, json_array_get(value, i), place));
+    return LUCID_OK;
 }
 
 static lucid_status take_qknorm(void *field, const lucid_json_key *key, const json_t *value,
@@ -165,8 +184,9 @@ static lucid_status take_top_k(void *field, const lucid_json_key *key, const jso
 
 static const lucid_json_key config_keys[] = {
     /* Effective. */
-    KEY("model_type", take_family, llama, 0, model_types),
-    KEY("architectures", take_architectures, llama, 0, architectures),
+    KEY("model_type", take_family, family, 0, model_types),
+    KEY("architectures", take_architectures, family, 0, architectures),
+    {"layer_types", take_layer_types, 0, 0, layer_types},
     SIZE("hidden_size", hidden_size, MAX_WIDTH),
     SIZE("intermediate_size", intermediate_size, MAX_WIDTH),
     SIZE("vocab_size", vocab_size, MAX_TOKENS),
@@ -226,6 +246,7 @@ static const lucid_json_key config_keys[] = {
     HARMLESS(keys_to_ignore_at_inference),
     HARMLESS(label2id),
     HARMLESS(max_sequence_length),
+    HARMLESS(max_window_layers), /* counts with use_sliding_window */
     HARMLESS(name_or_path),
     HARMLESS(num_labels),
     HARMLESS(output_attentions),
@@ -482,9 +503,21 @@ static lucid_status finish_attention(config_source *source, const lucid_json_pla
     return LUCID_OK;
 }
 
+static lucid_status finish_family(config_source *source, const lucid_json_place *place) {
+    lucid_model_config *c = &source->config;
+    if (source->family != QWEN3) return LUCID_OK;
+    if (c->qk_norm == LUCID_QKNORM_OFF) return lucid_json_refuse(place, "use_qknorm", "is false, and Qwen3 has it");
+    if (c->attention == LUCID_MODEL_DELTANET)
+        return lucid_json_refuse(place, "attention_type", "is deltanet, and that is not Qwen3's");
+    c->qk_norm = LUCID_QKNORM_BEFORE_ROPE;
+    if (c->head_dim == 0) c->head_dim = QWEN3_HEAD_DIM;
+    return LUCID_OK;
+}
+
 static lucid_status finish(config_source *source, const lucid_json_place *place) {
-    if (!source->llama) return lucid_json_refuse(place, "model_type", "is missing");
+    if (!source->family) return lucid_json_refuse(place, "model_type", "is missing");
     LUCID_TRY(check_present(&source->config, place));
+    LUCID_TRY(finish_family(source, place));
     LUCID_TRY(finish_heads(&source->config, place));
     LUCID_TRY(finish_attention(source, place));
     if (source->config.use_rope) LUCID_TRY(finish_rope(source, place));

@@ -127,17 +127,19 @@ static void turn_head(float *x, const float *cosines, int half) {
     }
 }
 
-/* The norm of use_qknorm follows the turn. scales: of each row, or NULL. */
+/* The norm of use_qknorm follows the turn, or comes before it. scales: of each row, or NULL. */
 static void place_heads(float *x, const float *gain, const float *scales, int n_heads, const lucid_forward *f) {
     const lucid_model_config *c = &f->model->config;
     const int d = c->head_dim, turned = lucid_model_rotary_dim(c);
+    const bool norm_first = c->qk_norm == LUCID_QKNORM_BEFORE_ROPE;
     if (!turned && !gain && !scales) return;
 #pragma omp parallel for schedule(static) num_threads(f->threads)
     for (int64_t r = 0; r < f->n_rows; r++) {
         for (int h = 0; h < n_heads; h++) {
             float *head = x + ((size_t)r * n_heads + h) * d;
+            if (gain && norm_first) norm_row(head, head, gain, d, c->rms_norm_eps);
             if (turned) turn_head(head, f->rotations + (size_t)r * turned, turned / 2);
-            if (gain) norm_row(head, head, gain, d, c->rms_norm_eps);
+            if (gain && !norm_first) norm_row(head, head, gain, d, c->rms_norm_eps);
             for (int i = 0; scales && i < d; i++) head[i] *= scales[r];
         }
     }

@@ -79,7 +79,7 @@ static model_facts state_facts(const lucid_model_config *c) {
                   [UNTIED] = !c->tie_word_embeddings,
                   [ATTENTION_BIAS] = c->attention_bias,
                   [MLP_BIAS] = c->mlp_bias,
-                  [QK_NORM] = c->qk_norm == LUCID_QKNORM_ON,
+                  [QK_NORM] = c->qk_norm == LUCID_QKNORM_ON || c->qk_norm == LUCID_QKNORM_BEFORE_ROPE,
                   [DELTANET] = deltanet,
                   [SHORT_CONV] = c->conv_size > 1},
     };

@@ -33,7 +33,7 @@ typedef struct {
 typedef struct lucid_model_storage lucid_model_storage;
 
 typedef struct {
-    lucid_model_config config; /* qk_norm is ON or OFF */
+    lucid_model_config config; /* qk_norm is not AS_WEIGHTS */
     const float *embed_tokens; /* (vocab_size, hidden_size) */
     const float *norm;         /* (hidden_size) */
     const float *lm_head;      /* (vocab_size, hidden_size); embed_tokens where they are tied */

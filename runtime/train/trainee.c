@@ -28,6 +28,8 @@ static lucid_status check(const lucid_trainee_config *c) {
     const lucid_model_config *m = &c->config;
     if (m->attention == LUCID_MODEL_DELTANET)
         return lucid_fail(LUCID_ERR_UNSUPPORTED, "attention_type deltanet cannot be trained");
+    if (m->qk_norm == LUCID_QKNORM_BEFORE_ROPE)
+        return lucid_fail(LUCID_ERR_UNSUPPORTED, "model_type qwen3 cannot be trained");
     if (c->n_outputs && m->tie_word_embeddings)
         return lucid_fail(LUCID_ERR_USAGE, "outputs that are no tokens cannot share the tokens' embeddings");
     if (c->bare && (m->n_heads * m->head_dim != m->hidden_size || m->n_layers != 1 || m->qk_norm == LUCID_QKNORM_ON ||

@@ -45,6 +45,25 @@ static void test_paper_model(void) {
     CHECK(c.bos_token_id == 1 && c.n_eos == 2 && c.eos_token_ids[0] == 2 && c.eos_token_ids[1] == 3, "ids");
 }
 
+static void test_qwen3(void) {
+    static const char sizes[] =
+        "\"hidden_size\":48,\"intermediate_size\":20,\"num_hidden_layers\":2,\"vocab_size\":100,"
+        "\"num_attention_heads\":6,\"model_type\":\"qwen3\"";
+    char text[1024];
+    lucid_model_config c;
+    snprintf(
+        text, sizeof text,
+        "{%s,\"architectures\":[\"Qwen3ForCausalLM\"],\"use_sliding_window\":false,"
+        "\"sliding_window\":null,\"max_window_layers\":28,\"layer_types\":[\"full_attention\",\"full_attention\"]}",
+        sizes);
+    CHECK(parse(&c, text, NULL) == LUCID_OK, "%s", last_failure);
+    CHECK(c.qk_norm == LUCID_QKNORM_BEFORE_ROPE && c.head_dim == 128, "norm %d, head_dim %d", c.qk_norm, c.head_dim);
+    snprintf(text, sizeof text, "{%s,\"use_qknorm\":false}", sizes);
+    check_failed(parse(&c, text, NULL), LUCID_ERR_INPUT, "use_qknorm: is false, and Qwen3 has it");
+    snprintf(text, sizeof text, "{%s,\"attention_type\":\"deltanet\"}", sizes);
+    check_failed(parse(&c, text, NULL), LUCID_ERR_INPUT, "attention_type: is deltanet, and that is not Qwen3's");
+}
+
 static void test_words(void) {
     lucid_model_config c;
     CHECK(parse(&c, C("\"attention_type\":\"oglucid\",\"use_qknorm\":false"), NULL) == LUCID_OK, "%s", last_failure);
@@ -138,6 +157,10 @@ static const struct {
     {"{\"model_type\":\"llama\",\"vocab_size\":9223372036854775807}", "vocab_size: must be an integer"},
     {"{\"model_type\":\"llama\",\"num_hidden_layers\":-1}", "num_hidden_layers: must be an integer within 1..16384"},
     {C("\"architectures\":[\"LlamaModel\"]"), "architectures: 'LlamaModel' is none of LlamaForCausalLM"},
+    {C("\"architectures\":[\"Qwen3ForCausalLM\"]"), "model_type: contradicts architectures"},
+    {C("\"layer_types\":[\"full_attention\",\"sliding_attention\"]"),
+     "layer_types: 'sliding_attention' is none of full_attention"},
+    {C("\"layer_types\":\"full_attention\""), "layer_types: must be a list"},
     {C("\"architectures\":[]"), "architectures: must be a list of one"},
     {C("\"num_key_value_heads\":4"), "num_key_value_heads: 4 does not divide num_attention_heads, 6"},
     {C("\"head_dim\":257"), "head_dim: must be an integer within 1..256"},
@@ -236,6 +259,7 @@ int main(void) {
     scratch_make();
     test_defaults();
     test_paper_model();
+    test_qwen3();
     test_words();
     test_positions();
     test_rope();

@@ -9,8 +9,9 @@ static lucid_comm *comm, *alone;
 static const char *golden_path;
 
 static const char *const folders[] = {
-    "softmax_default", "softmax_linear", "softmax_dynamic", "softmax_llama3", "softmax_yarn",  "softmax_norope",
-    "softmax_qknorm",  "lucid_rope",     "lucid_68",        "lucid_qknorm",   "deltanet_conv", "deltanet_plain",
+    "softmax_default", "softmax_linear", "softmax_dynamic", "softmax_llama3", "softmax_yarn",
+    "softmax_norope",  "softmax_qknorm", "softmax_qwen3",   "lucid_rope",     "lucid_68",
+    "lucid_qknorm",    "deltanet_conv",  "deltanet_plain",
 };
 
 typedef struct {
