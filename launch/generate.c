@@ -22,6 +22,7 @@ static lucid_status encode_prompt(generation *g, const launch_session *session) 
     if (o->prompt_file) LUCID_TRY(launch_text_read(&text, &n_bytes, o->prompt_file));
     const char *prompt = text ? text : o->prompt;
     if (!text) n_bytes = strlen(prompt);
+    if (n_bytes == 0) return lucid_fail(LUCID_ERR_INPUT, "--prompt: empty");
     const bool begin = launch_session_saved(session)->n == 0; /* a saved text has begun already */
     const lucid_status status = launch_vocabulary_encode(&g->prompt, launch_session_vocabulary(session), prompt,
                                                          n_bytes, begin, text ? o->prompt_file : "--prompt");

@@ -25,7 +25,7 @@ const launch_option launch_option_table[] = {
 
     {"model", MODEL, MODELS, TEXT, FIELD(model), "DIR", NULL, NULL, 0, 0,
      "Hugging Face folder: config.json, model.safetensors or its shards, tokenizer.json (none: a token is a byte)"},
-    {"prompt", MODEL, GENERATE, TEXT, FIELD(prompt), "TEXT", NULL, NULL, 0, 0, "what to go on from"},
+    {"prompt", MODEL, GENERATE, PROSE, FIELD(prompt), "TEXT", NULL, NULL, 0, 0, "what to go on from"},
     {"prompt-file", MODEL, GENERATE, TEXT, FIELD(prompt_file), "FILE", NULL, NULL, 0, 0, "the same from a file"},
     {"text", MODEL, SCORE, TEXT, FIELD(text), "FILE", NULL, NULL, 0, 0, "text to score"},
     {"token-ids", MODEL, SCORE, TEXT, FIELD(token_ids), "FILE", NULL, NULL, 0, 0,

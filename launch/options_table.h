@@ -5,8 +5,8 @@
 
 #include "launch/options.h"
 
-/* NAME: a choice kept as text. TEXTS: may be given several times. */
-typedef enum { FLAG, TEXT, INTEGER, REAL, CHOICE, SET, NAME, TEXTS } option_kind;
+/* NAME: a choice kept as text. TEXTS: may be given several times. PROSE: may be empty, and is then bad input. */
+typedef enum { FLAG, TEXT, PROSE, INTEGER, REAL, CHOICE, SET, NAME, TEXTS } option_kind;
 
 enum {
     ATTEND = 1 << COMMAND_ATTEND,

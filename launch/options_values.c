@@ -106,7 +106,8 @@ lucid_status launch_option_set(const launch_option *o, launch_options *options, 
         *(const char **)launch_option_field(o, options) = text;
         return LUCID_OK;
     case TEXT:
-        if (!*text) return lucid_fail(LUCID_ERR_USAGE, "--%s: empty value", o->name);
+    case PROSE:
+        if (!*text && o->kind == TEXT) return lucid_fail(LUCID_ERR_USAGE, "--%s: empty value", o->name);
         *(const char **)launch_option_field(o, options) = text;
         return LUCID_OK;
     case INTEGER:
@@ -147,6 +148,7 @@ const char *launch_option_text(char *text, const launch_option *o, launch_option
     case FLAG:
         return *(bool *)value ? "true" : NULL;
     case TEXT:
+    case PROSE:
     case NAME:
         return *(const char **)value;
     case INTEGER:

@@ -408,7 +408,7 @@ static lucid_status prepare(launch_session *session, const launch_work *steps, v
     LUCID_TRY(steps->prepare(work, session, &session->needs));
     const int64_t max = session->options->max_context;
     if (max && session->needs.max_tokens > max)
-        return lucid_fail(LUCID_ERR_USAGE, "--max-context: %lld tokens are fewer than the %lld that are asked for",
+        return lucid_fail(LUCID_ERR_INPUT, "--max-context: %lld tokens are fewer than the %lld that are asked for",
                           (long long)max, (long long)session->needs.max_tokens);
     return LUCID_OK;
 }

@@ -226,14 +226,17 @@ bad_command_lines() {
     refuse 2 "--stop: empty value" generate --model m --prompt x --stop ""
     refuse 2 "--positions: '5' is not of the form A:B" score --model m --text long.txt --logits x --positions 5
     refuse 2 "--positions: 701 is not between 1 and 700" score --model m --text long.txt --logits x --positions :701
-    refuse 2 "--max-context: 100 tokens are fewer than the 956" generate --model m --prompt-file long.txt --max-context 100
     refuse 2 "--cache-dtype: 'fp16' is none of" generate --model m --prompt x --cache-dtype fp16
 }
 
 bad_texts() {
     : >empty.txt
     refuse 1 "empty.txt: empty" generate --model m --prompt-file empty.txt
+    refuse 1 "--prompt: empty" generate --model m --prompt ""
     refuse 1 "/dev/zero: not a file" generate --model m --prompt-file /dev/zero
+    refuse 1 "--max-context: 100 tokens are fewer than the 956" generate --model m --prompt-file long.txt --max-context 100
+    refuse 1 "a cache of 1073741824 tokens takes .* MiB a rank, and .* are left" generate --model m --prompt x --max-context 1G
+    refuse 1 "fd/[0-9]+: longer than 1073741824 bytes" generate --model m --prompt-file <(yes)
     refuse 1 "absent.txt: No such file" score --model m --text absent.txt
     refuse 1 "\\.: not a file|\\.: Is a directory" score --model m --text .
     echo "1 2 x" >bad.txt
