@@ -8,6 +8,9 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#define LONG_BYTES ((size_t)10 << 20)
 
 typedef struct {
     char *bytes;
@@ -132,6 +135,47 @@ static void check_joined(const subject *s, const json_t *texts, const json_t *go
     free(joined.bytes);
 }
 
+static size_t random_below(size_t n) {
+    static uint64_t state = 88172645463325252u;
+    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+    return (size_t)(state >> 11) % n;
+}
+
+/* Whole characters from the texts, up to 30 bytes of one and then of another: all scripts, and few words twice. */
+static string shuffled(const json_t *texts, size_t n_bytes) {
+    string s = {malloc(n_bytes + 1), 0};
+    while (s.n < n_bytes) {
+        const json_t *text = json_array_get(texts, random_below(json_array_size(texts)));
+        const size_t n = json_string_length(text);
+        if (n == 0) continue;
+        const char *bytes = json_string_value(text);
+        size_t first = random_below(n), end = first + random_below(30);
+        if (end > n) end = n;
+        if (end - first > n_bytes - s.n) end = first + n_bytes - s.n;
+        while (first < end && (bytes[first] & 0xC0) == 0x80) first++;
+        while (end < n && (bytes[end] & 0xC0) == 0x80) end--;
+        if (first >= end) continue;
+        memcpy(s.bytes + s.n, bytes + first, end - first);
+        s.n += end - first;
+    }
+    return s;
+}
+
+/* 10 MB take less than 5 s of processor time, which instrumented code may exceed. */
+static void check_long(const subject *s, const json_t *texts) {
+    lucid_tokens ids = {0};
+    const string text = shuffled(texts, LONG_BYTES);
+    const clock_t begin = clock();
+    CHECK(lucid_tokenizer_encode(s->tokenizer, &ids, text.bytes, text.n, false) == LUCID_OK, "%s", lucid_failure());
+    const double seconds = (double)(clock() - begin) / CLOCKS_PER_SEC;
+    printf("%-8s %zu bytes, %lld ids, %.2f s\n", s->name, text.n, (long long)ids.n, seconds);
+#ifndef __SANITIZE_ADDRESS__
+    CHECK(seconds < 5, "%s: 10 MB take %.2f s", s->name, seconds);
+#endif
+    free(text.bytes);
+    lucid_tokens_free(&ids);
+}
+
 static void check_tokenizer(const char *folder, const char *name, const json_t *texts) {
     char path[1024];
     subject s = {.name = name};
@@ -146,6 +190,8 @@ static void check_tokenizer(const char *folder, const char *name, const json_t *
             check_case(&s, json_array_get(texts, i), json_array_get(golden, i), i);
         if (strcmp(name, "gpt2") == 0) check_joined(&s, texts, golden, "<|endoftext|>");
         if (strcmp(name, "llama2") == 0) check_joined(&s, texts, golden, "<s>");
+        if (strcmp(name, "gpt2") == 0 || strcmp(name, "llama2") == 0 || strcmp(name, "llama3") == 0)
+            check_long(&s, texts);
     }
     lucid_decoding_close(s.keeping);
     lucid_decoding_close(s.skipping);
