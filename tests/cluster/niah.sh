@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# An array of jobs on a Slurm of two nodes and the job that merges what they found: the files of one local run, also when
-# a job is cut off and requeued.
+# The batch scripts for models on a Slurm of two nodes. niah.sbatch, an array of jobs and the job that merges what they
+# found: the files of one local run, also when a job is cut off and requeued. generate.sbatch: a local run's text.
 source "$(dirname "$0")/lib.sh"
 make_model=$4
 skip_unless_possible --slurm
@@ -50,11 +50,31 @@ failed() {
     [[ ! -e none/samples.jsonl ]] || complain "a failed array was merged"
 }
 
+generate() { # COMMAND ARGUMENTS...: both nodes' answer in batch.txt, what it said in batch.err
+    COMMAND=$1 LUCID=$lucid cluster head sbatch -W --nodes=2 --output=batch.txt --error=batch.err \
+        "$source_dir/launch/generate.sbatch" "${@:2}"
+}
+
+generated() {
+    local prompt=(--model "$work/m" --prompt "The quick brown fox" --max-new 20)
+    "$lucid" generate "${prompt[@]}" --quiet >local.txt || complain "the local run failed"
+    generate generate "${prompt[@]}" --quiet || complain "generate.sbatch failed: $(tail -n 5 batch.err)"
+    cmp local.txt batch.txt || complain "generate.sbatch: another text than a local run's"
+    printf 'The quick brown fox' >fox.txt
+    generate score --model "$work/m" --text fox.txt --report fox.json || complain "a score failed: $(tail -n 5 batch.err)"
+    grep -q '"world_size": 2' fox.json || complain "not 2 ranks: $(grep world_size fox.json)"
+    grep -q '^perplexity' batch.txt || complain "no score: $(cat batch.txt)"
+    generate generate --model none --prompt x
+    expect "exit code of generate.sbatch without a model" $? 1
+    expect "lines that name it" "$(grep -c '^lucid: none/config.json' batch.err)" 1
+}
+
 "$make_model" m layers=1 || complain "no model"
 "$lucid" eval niah "${job[@]}" --output local --quiet || complain "the local run failed"
 cluster up 2 --slurm || { complain "up failed"; finish; }
 whole
 again
 failed
+generated
 expect_clean_down
 finish
