@@ -1,19 +1,18 @@
 /* A model's configuration: config.json and generation_config.json of a Hugging Face folder as a plain struct.
  *
  * Models are of the Llama family (model_type llama, LlamaForCausalLM), with the keys that the LUCID paper's code adds,
- * or Qwen3's (qwen3, Qwen3ForCausalLM), which differ in where heads are normalised.
- * Every key of both files is on a table in config.c: effective, harmless, or refused by name unless it is off; a
- * key on no table is refused too. null is an absent key, and an absent key has the default of transformers' LlamaConfig
- * but for the sizes, which must be there, and the token ids, which are then none.
+ * or Qwen3's (qwen3, Qwen3ForCausalLM), which differ in where heads are normalised. Every key of both files is on a
+ * table in config.c: effective, harmless, or refused by name unless it is off; a key on no table is refused too. null
+ * is an absent key, and an absent key has the default of transformers but for the sizes, which must be there, and the
+ * token ids, which are then none.
  *
  * The paper's keys:
  *   attention_type  "lucid", "oglucid" (its authors' name for the first version of the same mathematics), "llama"
  *                   (softmax: the baseline, and what a model without this key is) or "deltanet"
  *   use_rope        false: no positions at all. Default true.
- *   use_qknorm      RMSNorm with a gain per dimension, on queries and keys of each head, after RoPE (Qwen3's, which
- *                   always has it: before RoPE). It is apart from
- *                   LUCID's own normalisation of keys, which has no gain and does not touch the softmax. Absent: as
- *                   the weights have it.
+ *   use_qknorm      RMSNorm with a gain per dimension, on queries and keys of each head, after RoPE; Qwen3 always
+ *                   has it, before RoPE. It is apart from LUCID's own normalisation of keys, which has no gain and does
+ *                   not touch the softmax. Absent: as the weights have it.
  *   which_rmsnorm   "exp_k_norm": LUCID's normalisation of keys; there is no other.
  *   use_beta        true is refused, but for "deltanet", which always has it
  * flash-linear-attention's for "deltanet": use_short_conv (default true), conv_size (4). And this project's own, for
