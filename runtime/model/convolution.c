@@ -65,17 +65,24 @@ lucid_conv_columns lucid_convolution_columns(const lucid_convolution *s, int str
     return found;
 }
 
+/* Compilers do not see that a sum over rows can stay in a register: so it is said. Unaligned. */
+#define LANES 16
+typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
+
 /* out (n) = the rows' sum, each times its weights (LUCID_CONV_STRIP apart); out may be one of the rows. */
 LUCID_CLONES static void weigh(float *out, const float *const *rows, const float *weights, int width, int n) {
-    float sum[LUCID_CONV_STRIP];
-#pragma omp simd
-    for (int c = 0; c < n; c++) sum[c] = weights[c] * rows[0][c];
-    for (int w = 1; w < width; w++) {
-        const float *row = rows[w], *weight = weights + w * LUCID_CONV_STRIP;
-#pragma omp simd
-        for (int c = 0; c < n; c++) sum[c] += weight[c] * row[c];
+    int c = 0;
+    for (; c + LANES <= n; c += LANES) {
+        lanes sum = *(const lanes *)(weights + c) * *(const lanes *)(rows[0] + c);
+        for (int w = 1; w < width; w++)
+            sum += *(const lanes *)(weights + w * LUCID_CONV_STRIP + c) * *(const lanes *)(rows[w] + c);
+        *(lanes *)(out + c) = sum;
     }
-    memcpy(out, sum, (size_t)n * sizeof *out);
+    for (; c < n; c++) {
+        float sum = weights[c] * rows[0][c];
+        for (int w = 1; w < width; w++) sum += weights[w * LUCID_CONV_STRIP + c] * rows[w][c];
+        out[c] = sum;
+    }
 }
 
 static void transpose(float *weights, const lucid_conv_strip *s) {

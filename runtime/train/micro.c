@@ -3,7 +3,7 @@
 #define PACK_ROWS  256 /* a pack's tokens, at most: few padded rows, and leaves of some length */
 #define PACK_LIMIT 128 /* tokens of a sequence that is packed */
 #define TILE_MAX   1024
-#define TILES      4 /* of a sequence, at least: for as many ranks */
+#define TILES      2 /* of a sequence, at least: for as many ranks; more share out the sequences */
 
 static int64_t panels(int64_t tokens) {
     return (tokens + LUCID_PANEL - 1) / LUCID_PANEL;

@@ -23,48 +23,46 @@ static double dot(const float *a, const float *b, int n) {
     return sum;
 }
 
-/* y = x r gain with r = 1 / sqrt(mean(x^2) + eps), so dx = r (dn - x r^2 mean(dn x)), dn = dout gain. */
-static void norm_row_backward(float *dx, const float *dout, const float *x, const float *gain, int n, double eps) {
+/* y = x r gain with r = 1 / sqrt(mean(x^2) + eps), so dx = r (dn - x r^2 mean(dn x)), dn = dout gain. Returns r. */
+static double norm_row_backward(float *dx, const float *dout, const float *x, const float *gain, int n, double eps) {
     double dnx = 0;
     const double r = 1 / sqrt(dot(x, x, n) / n + eps);
 #pragma omp simd reduction(+ : dnx)
     for (int i = 0; i < n; i++) dnx += (double)dout[i] * gain[i] * x[i];
     const float scale = (float)r, along = (float)(r * r * r * dnx / n);
+#pragma omp simd
     for (int i = 0; i < n; i++) dx[i] += scale * (dout[i] * gain[i]) - along * x[i];
+    return r;
 }
 
-/* Columns first..last-1 of one panel: sum of dout x r. */
-static void panel_gain(double *dgain, const float *dout, const float *x, const double *r, int n, int first, int last) {
+/* Columns first..last-1 of one panel: sum of dout x r. Sums are exact, so threads may add in any order. */
+static void panel_gain(double *dgain, const float *dout, const float *x, const float *r, int n, int first, int last) {
     float sum[COLUMNS] = {0};
-    for (int row = 0; row < LUCID_PANEL; row++)
-        for (int i = first; i < last; i++)
-            sum[i - first] += dout[(size_t)row * n + i] * x[(size_t)row * n + i] * (float)r[row];
-    for (int i = first; i < last; i++) dgain[i] += lucid_exact(sum[i - first]);
-}
-
-static void gain_backward(double *dgain, const float *dout, const float *x, int64_t n_rows, int n, double eps,
-                          int threads) {
-    const int64_t n_panels = n_rows / LUCID_PANEL;
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int first = 0; first < n; first += COLUMNS) {
-        for (int64_t p = 0; p < n_panels; p++) {
-            const size_t at = (size_t)p * LUCID_PANEL * n;
-            double r[LUCID_PANEL];
-            for (int i = 0; i < LUCID_PANEL; i++) {
-                const float *row = x + at + (size_t)i * n;
-                r[i] = 1 / sqrt(dot(row, row, n) / n + eps);
-            }
-            panel_gain(dgain, dout + at, x + at, r, n, first, (int)min64(n, first + COLUMNS));
-        }
+    for (int row = 0; row < LUCID_PANEL; row++) {
+        const float *d = dout + (size_t)row * n + first, *from = x + (size_t)row * n + first;
+#pragma omp simd
+        for (int i = 0; i < last - first; i++) sum[i] += d[i] * from[i] * r[row];
+    }
+    for (int i = first; i < last; i++) {
+#pragma omp atomic
+        dgain[i] += lucid_exact(sum[i - first]);
     }
 }
 
 void lucid_rms_norm_backward(float *dx, double *dgain, const float *dout, const float *x, const float *gain,
                              int64_t n_rows, int n, double eps, int threads) {
+    const int64_t n_panels = n_rows / LUCID_PANEL;
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t r = 0; r < n_rows; r++)
-        norm_row_backward(dx + (size_t)r * n, dout + (size_t)r * n, x + (size_t)r * n, gain, n, eps);
-    gain_backward(dgain, dout, x, n_rows, n, eps, threads);
+    for (int64_t p = 0; p < n_panels; p++) {
+        const size_t at = (size_t)p * LUCID_PANEL * n;
+        float r[LUCID_PANEL];
+        for (int i = 0; i < LUCID_PANEL; i++) {
+            const size_t row = at + (size_t)i * n;
+            r[i] = (float)norm_row_backward(dx + row, dout + row, x + row, gain, n, eps);
+        }
+        for (int first = 0; first < n; first += COLUMNS)
+            panel_gain(dgain, dout + at, x + at, r, n, first, (int)min64(n, first + COLUMNS));
+    }
 }
 
 /* --- RoPE --- */
