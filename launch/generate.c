@@ -45,6 +45,15 @@ static lucid_status print_text(void *context, const char *text, size_t n_bytes) 
     return lucid_fail(LUCID_ERR_IO, "stdout: %s", strerror(errno));
 }
 
+/* Of the tokens after the first, and what it is worth in bytes that each has to read. */
+static void print_rate(const launch_answer *a, const launch_measures *m) {
+    const double rate = (double)(a->n_tokens - 1) / a->rest;
+    fprintf(stderr, "; %" PRId64 " tokens, %.2f a second", a->n_tokens, rate);
+    if (m->read_bandwidth > 0)
+        fprintf(stderr, " = %.2f GB/s of weights and cache, %.1f %% of the read bandwidth",
+                1e-9 * rate * m->token_bytes, 100 * rate * m->token_bytes / m->read_bandwidth);
+}
+
 static void print_times(const generation *g, const launch_measures *measures) {
     const launch_answer *a = &g->answer;
     fprintf(stderr, "lucid: %" PRId64 " prompt tokens read", g->prompt.n);
@@ -53,8 +62,7 @@ static void print_times(const generation *g, const launch_measures *measures) {
                 (double)g->prompt.n / a->first_token);
     else
         fprintf(stderr, " in %.3f s", measures->slow.times.total);
-    if (a->n_tokens > 1)
-        fprintf(stderr, "; %" PRId64 " tokens, %.2f a second", a->n_tokens, (double)(a->n_tokens - 1) / a->rest);
+    if (a->n_tokens > 1) print_rate(a, measures);
     fprintf(stderr, "; ended by %s\n", launch_answer_end_name(a->end));
     launch_measures_print(stderr, measures);
 }
@@ -63,9 +71,10 @@ static lucid_status write_report(const generation *g, const launch_measures *mea
     const launch_answer *a = &g->answer;
     json_t *report = launch_json_header(g->options, launch_session_comm(session));
     json_object_set_new(report, "generate",
-                        json_pack("{s:I, s:I, s:f, s:f, s:s}", "prompt_tokens", (json_int_t)g->prompt.n, "tokens",
-                                  (json_int_t)a->n_tokens, "first_token_seconds", a->first_token, "rest_seconds",
-                                  a->rest, "ended_by", launch_answer_end_name(a->end)));
+                        json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:s}", "prompt_tokens", (json_int_t)g->prompt.n,
+                                  "tokens", (json_int_t)a->n_tokens, "first_token_seconds", a->first_token,
+                                  "rest_seconds", a->rest, "token_bytes", measures->token_bytes, "read_bandwidth",
+                                  measures->read_bandwidth, "ended_by", launch_answer_end_name(a->end)));
     json_object_set_new(report, "measures", launch_json_measures(measures));
     return launch_json_write(report, g->options->report);
 }

@@ -125,12 +125,14 @@ static double kernel_share(const launch_rank_measures *m) {
 }
 
 static launch_measures summarise(const launch_rank_measures *ranks, int n) {
-    launch_measures m = {0};
-    for (int r = 1; r < n; r++) {
+    launch_measures m = {.token_bytes = (double)ranks->share.weights};
+    for (int r = 0; r < n; r++) {
         const launch_rank_measures *slow = &ranks[m.slow_rank], *large = &ranks[m.large_rank];
         if (kernel_share(&ranks[r]) < kernel_share(slow)) m.slow_rank = r;
         if (ranks[r].memory / launch_planned_bytes(&ranks[r]) > large->memory / launch_planned_bytes(large))
             m.large_rank = r;
+        m.token_bytes += ranks[r].cache;
+        if (ranks[r].cache > 0) m.read_bandwidth += ranks[r].cache / ranks[r].read_seconds;
     }
     m.slow = ranks[m.slow_rank];
     m.large = ranks[m.large_rank];
@@ -150,16 +152,26 @@ static lucid_status gather_measures(launch_measures *m, const launch_rank_measur
     return status;
 }
 
+static void read_cache(launch_rank_measures *own, const launch_session *session, const lucid_kernels *kernels) {
+    for (int l = 0; l < session->model->config.n_layers; l++) {
+        size_t n_bytes;
+        const void *layer = lucid_context_layer(session->context, l, &n_bytes);
+        if (n_bytes) own->read_seconds += launch_read_seconds(kernels, layer, n_bytes, session->threads);
+        own->cache += (double)n_bytes;
+    }
+}
+
 static lucid_status measure(launch_measures *m, launch_session *session) {
     const lucid_kernels *kernels;
     LUCID_TRY(lucid_isa_agree(&kernels, session->comm, session->options->isa));
-    const launch_rank_measures own = {
+    launch_rank_measures own = {
         .times = lucid_context_elapsed(session->context),
         .fma_peak = launch_peak_measure(kernels, session->threads),
         .share = lucid_context_share(session->context),
         .program = session->program_bytes,
         .memory = (double)lucid_memory_peak(),
     };
+    read_cache(&own, session, kernels);
     return gather_measures(m, &own, session->comm);
 }
 

@@ -75,8 +75,10 @@ typedef struct {
     lucid_context_times times;
     double fma_peak; /* flop/s of its threads, measured on all ranks at once */
     lucid_context_bytes share;
-    double program; /* bytes that were resident before the model was opened */
-    double memory;  /* bytes, the most that was ever resident */
+    double program;      /* bytes that were resident before the model was opened */
+    double memory;       /* bytes, the most that was ever resident */
+    double cache;        /* bytes that a decoded token reads of it */
+    double read_seconds; /* that reading them once took, on all ranks at once */
 } launch_rank_measures;
 
 /* Two ranks stand for all: the one whose share of time in attention's kernels is least, and the one whose memory is
@@ -84,6 +86,8 @@ typedef struct {
 typedef struct {
     launch_rank_measures slow, large;
     int slow_rank, large_rank;
+    double token_bytes;    /* the weights once and all ranks' caches: what no decoded token can do without */
+    double read_bandwidth; /* bytes/s of all ranks together; 0: nothing is cached */
 } launch_measures;
 
 lucid_status launch_session_measure(launch_measures *measures, launch_session *session);

@@ -157,6 +157,11 @@ double lucid_context_flops(const lucid_context *c, int64_t n) {
            2.0 * (double)c->model->n_parameters * (double)n;
 }
 
+const void *lucid_context_layer(const lucid_context *c, int layer, size_t *n_bytes) {
+    *n_bytes = 0;
+    return c->cache ? lucid_cache_layer(c->cache, layer, n_bytes) : NULL;
+}
+
 /* --- appending --- */
 
 /* The same outcome on all ranks, for the same is asked of them. */

@@ -103,4 +103,7 @@ typedef struct {
 } lucid_context_bytes;
 lucid_context_bytes lucid_context_share(const lucid_context *context); /* Local */
 
+/* What a decoded token reads of a layer's cache on this rank, for measurements; NULL with DeltaNet. Local. */
+const void *lucid_context_layer(const lucid_context *context, int layer, size_t *n_bytes);
+
 #endif
