@@ -59,8 +59,25 @@ void lucid_forward_destroy(lucid_forward *f) {
     *f = (lucid_forward){0};
 }
 
+/* Which of a layer's products get the same bits with panels joined. */
+static lucid_status try_joining(lucid_forward *f) {
+    const lucid_model_config *c = &f->model->config;
+    const int hidden = c->hidden_size, inner = c->intermediate_size, q = q_size(c), kv = kv_size(c);
+    const struct lucid_joined sizes[LUCID_FORWARD_SIZES] = {
+        {hidden, q}, {hidden, kv}, {q, hidden}, {hidden, inner}, {inner, hidden}};
+    f->n_joined = 0;
+    for (int i = 0; i < LUCID_FORWARD_SIZES; i++) {
+        bool joins;
+        LUCID_TRY(lucid_matmul_joins(&joins, sizes[i].n_in, sizes[i].n_out, f->blas));
+        if (joins) f->joined[f->n_joined++] = sizes[i];
+    }
+    f->tried = true;
+    return LUCID_OK;
+}
+
 lucid_status lucid_forward_resize(lucid_forward *f, int64_t n_rows) {
     const lucid_model_config *c = &f->model->config;
+    if (n_rows >= LUCID_JOINED * LUCID_PANEL && !f->tried) LUCID_TRY(try_joining(f));
     if (n_rows > f->capacity) {
         free_rows(f);
         f->x = take(n_rows, c->hidden_size);
@@ -163,9 +180,16 @@ static void activate_gate(const lucid_forward *f, int64_t n_rows) {
     for (int64_t i = 0; i < n; i++) f->gate[i] = activate(f->gate[i], activation) * f->up[i];
 }
 
+static bool is_joined(const lucid_forward *f, int n_in, int n_out) {
+    for (int i = 0; i < f->n_joined; i++)
+        if (f->joined[i].n_in == n_in && f->joined[i].n_out == n_out) return true;
+    return false;
+}
+
 static void multiply(float *out, const float *weight, const float *bias, int n_out, const float *x, int n_in,
                      int64_t n_rows, bool accumulate, lucid_forward *f) {
-    const lucid_linear linear = {.weight = weight, .bias = bias, .n_in = n_in, .n_out = n_out};
+    const lucid_linear linear = {
+        .weight = weight, .bias = bias, .n_in = n_in, .n_out = n_out, .joined = is_joined(f, n_in, n_out)};
     const double begin = omp_get_wtime();
     lucid_matmul(out, &linear, x, n_rows, accumulate, f->blas, f->threads);
     f->products += omp_get_wtime() - begin;

@@ -18,6 +18,8 @@
 #include "runtime/model/matmul.h"
 #include "runtime/model/weights.h"
 
+#define LUCID_FORWARD_SIZES 5 /* of a layer's weights */
+
 typedef struct {
     const lucid_model *model;
     const lucid_blas *blas;
@@ -35,6 +37,13 @@ typedef struct {
 
     float *normed;    /* (GROUP, hidden_size), and what else a group of rows takes */
     float *gate, *up; /* (GROUP, intermediate_size) */
+
+    /* Sizes of products whose panels may be joined, once there are rows enough for it. */
+    struct lucid_joined {
+        int n_in, n_out;
+    } joined[LUCID_FORWARD_SIZES];
+    int n_joined;
+    bool tried;
 
     double products; /* seconds in products with weights so far */
 } lucid_forward;
