@@ -4,8 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Outputs of one call. With 64 rows, OpenBLAS spends a tenth of its time on copying weights; blocks give threads
- * something to share where there are few panels. */
+/* Outputs of one call: blocks give threads something to share where there are few panels. */
 #define BLOCK      512
 #define BLOCK_GEMV 64
 

@@ -6,15 +6,16 @@
  * of ranks or threads, nor on where a text was cut. A single row (a decoded token) takes another path, which reads the
  * weights once; its bits differ from a panel's in the last places.
  *
- * OpenBLAS copies the weights for each call, which with 64 rows takes a third of its time. Where it gives the same bits
- * to rows of a longer call, which depends on its kernels and the sizes and is tried out, several panels go into one. */
+ * OpenBLAS copies the weights for each call, which with 64 rows takes a quarter of its time. Where it gives the same
+ * bits to rows of a longer call, which depends on its kernels and the sizes and is tried out, several panels go into
+ * one. */
 #ifndef LUCID_RUNTIME_MODEL_MATMUL_H
 #define LUCID_RUNTIME_MODEL_MATMUL_H
 
 #include "runtime/blas/blas.h"
 
 #define LUCID_PANEL  64 /* rows; the kernels' granule */
-#define LUCID_JOINED 4  /* panels of one call: 1.4 times the rate, of the 1.6 that any number gives */
+#define LUCID_JOINED 4  /* panels of one call: 1.3 to 1.5 times the rate of one; more give little more */
 
 /* x weight^T + bias */
 typedef struct {

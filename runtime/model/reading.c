@@ -1,5 +1,10 @@
 /* Reading tokens: chunks and single ones through the layers. A chunk's attention is the engine's, on top of the cache;
- * a single token's is the decoder's, and every rank computes all the rest of it. */
+ * a single token's is the decoder's, and every rank computes all the rest of it.
+ *
+ * Rows are computed where they are kept, so a chunk within one tile is one rank's work, for which all cached keys and
+ * values of a layer but its own travel to it, 4 (2 head_dim + 1) bytes a token and key-value head. Sending the rows'
+ * states from tile to tile instead would be as many bytes from a quarter of a tile on, and leave all ranks but one idle
+ * just the same. */
 #include "runtime/attention/attention.h"
 #include "runtime/model/context_parts.h"
 #include "runtime/model/problem.h"
