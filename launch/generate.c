@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SMALL_BYTES 5e7 /* of weights and cache: they may stay in a processor's caches, whose rate says nothing */
+
 typedef struct {
     const launch_options *options;
     lucid_tokens prompt;
@@ -49,7 +51,7 @@ static lucid_status print_text(void *context, const char *text, size_t n_bytes) 
 static void print_rate(const launch_answer *a, const launch_measures *m) {
     const double rate = (double)(a->n_tokens - 1) / a->rest;
     fprintf(stderr, "; %" PRId64 " tokens, %.2f a second", a->n_tokens, rate);
-    if (m->read_bandwidth > 0)
+    if (m->read_bandwidth > 0 && m->token_bytes > SMALL_BYTES)
         fprintf(stderr, " = %.2f GB/s of weights and cache, %.1f %% of the read bandwidth",
                 1e-9 * rate * m->token_bytes, 100 * rate * m->token_bytes / m->read_bandwidth);
 }

@@ -56,6 +56,7 @@ memory() {
     for dtype in fp32 bf16; do
         on_ranks 2 generate --model large --prompt-file 1k.txt --max-new 2 --cache-dtype $dtype --report $dtype.json ||
             complain "$(cat stderr.txt)"
+        grep -Eq '^lucid: .* GB/s of weights and cache, .* % of the read bandwidth' stderr.txt || complain "no bandwidth: $(cat stderr.txt)"
         grep -q "^memory .* of its share of" stderr.txt || complain "no memory is printed: $(cat stderr.txt)"
         within "$dtype: memory over its share" "$("$json" $dtype.json measures.memory.peak)" "$("$json" $dtype.json measures.memory.planned)" 0.8 1.2
     done
