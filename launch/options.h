@@ -83,6 +83,7 @@ typedef struct {
     int task; /* lucid_task_kind */
     bool bare;
     int64_t steps, length, sequences, micro_batch, data_parallel, warmup, log_every, save_every, keep, validate;
+    int64_t facts_in_ten, needles_in_ten;
     int64_t phase, facts, fact_slots, queries, fact_keys, fact_values, learned_positions;
     double rate, last_rate, beta1, beta2, decay, clip, deviation;
 

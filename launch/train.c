@@ -69,6 +69,10 @@ static lucid_task_options task_of(const train *t) {
         task.n_ids = t->text.n;
         task.vocab_size = t->run.model.config.vocab_size;
     }
+    if (o->task == LUCID_TASK_NIAH) {
+        task.facts_in_ten = (int)o->facts_in_ten;
+        task.needles_in_ten = (int)o->needles_in_ten;
+    }
     if (facts) {
         task.n_facts = (int)o->facts;
         task.n_slots = (int)o->fact_slots;
@@ -177,24 +181,47 @@ static lucid_status say_steps(train *t) {
                                   launch_json_number(speed)));
 }
 
-/* Collective. */
-static lucid_status validate(train *t, const lucid_task_options *task, int n_facts) {
+/* What a validation line is about: the training's own task, with another number of facts, or a part of its mixture. */
+typedef struct {
+    int n_facts;      /* 0: the own */
+    const char *part; /* NULL: all of it */
+} validation;
+
+/* rank 0. */
+static lucid_status say_validation(train *t, const validation *v, const lucid_step_result *found) {
+    launch_progress_end(&t->progress);
+    if (!t->options->quiet && v->n_facts) printf("validation, %d facts: ", v->n_facts);
+    if (!t->options->quiet && !v->n_facts) printf("validation%s%s: ", v->part ? ", " : "", v->part ? v->part : "");
+    if (!t->options->quiet) printf("loss %8.5f  right %6.2f %%\n", found->loss, 100 * found->accuracy);
+    fflush(stdout);
+    return write_log(t,
+                     json_pack("{s:I, s:i, s:s*, s:o, s:o}", "step", (json_int_t)lucid_training_steps(t->training),
+                               "facts", v->n_facts, "part", v->part, "validation_loss", launch_json_number(found->loss),
+                               "validation_accuracy", launch_json_number(found->accuracy)));
+}
+
+/* task NULL: the own. Collective. */
+static lucid_status validate_task(train *t, const lucid_task_options *task, const validation *v) {
     lucid_step_result found;
     const int n = (int)t->options->validate;
     int64_t wanted = n;
     LUCID_TRY(lucid_comm_broadcast(t->comm, &wanted, sizeof wanted, 0));
     if (!wanted) return LUCID_OK;
     LUCID_TRY(lucid_training_validate(&found, t->training, task, (int)wanted));
-    if (t->comm->rank) return LUCID_OK;
-    launch_progress_end(&t->progress);
-    if (!t->options->quiet && n_facts)
-        printf("validation, %d facts: loss %8.5f  right %6.2f %%\n", n_facts, found.loss, 100 * found.accuracy);
-    else if (!t->options->quiet)
-        printf("validation: loss %8.5f  right %6.2f %%\n", found.loss, 100 * found.accuracy);
-    fflush(stdout);
-    return write_log(t, json_pack("{s:I, s:i, s:o, s:o}", "step", (json_int_t)lucid_training_steps(t->training),
-                                  "facts", n_facts, "validation_loss", launch_json_number(found.loss),
-                                  "validation_accuracy", launch_json_number(found.accuracy)));
+    return t->comm->rank ? LUCID_OK : say_validation(t, v, &found);
+}
+
+/* The own task; of a mixture its parts one by one, for they are learned at different times. Collective. */
+static lucid_status validate(train *t) {
+    static const char *const parts[] = {"facts", "needles", "text"};
+    lucid_task_options task = t->run.task;
+    LUCID_TRY(validate_task(t, NULL, &(validation){0}));
+    for (int i = 0; task.kind == LUCID_TASK_NIAH && i < 3; i++) {
+        task.facts_in_ten = i == 0 ? 10 : 0;
+        task.needles_in_ten = i == 1 ? 10 : 0;
+        LUCID_TRY(validate_task(t, &task, &(validation){.part = parts[i]}));
+    }
+    return LUCID_OK;
 }
 
 /* The end is measured with other numbers of facts too. Collective. */
@@ -211,7 +238,7 @@ static lucid_status validate_more(train *t) {
     for (int i = 0; i < n; i++) {
         lucid_task_options task = t->run.task;
         task.n_facts = (int)numbers[i];
-        LUCID_TRY(validate(t, &task, task.n_facts));
+        LUCID_TRY(validate_task(t, &task, &(validation){.n_facts = task.n_facts}));
     }
     return LUCID_OK;
 }
@@ -290,7 +317,7 @@ static lucid_status run_steps(train *t) {
         if (t->comm->rank == 0 && (done % every.line == 0 || done == n)) status = say_steps(t);
         if (done % every.line == 0 || done == n) LUCID_TRY(lucid_comm_agree(t->comm, status));
         if (every.save && done % every.save == 0 && done < n) LUCID_TRY(save(t));
-        if (every.save && done % every.save == 0 && done < n) LUCID_TRY(validate(t, NULL, 0));
+        if (every.save && done % every.save == 0 && done < n) LUCID_TRY(validate(t));
     }
     launch_progress_end(&t->progress);
     return LUCID_OK;
@@ -308,7 +335,7 @@ static lucid_status run(train *t) {
     LUCID_TRY(lucid_comm_agree(t->comm, open_log(t)));
     LUCID_TRY(run_steps(t));
     LUCID_TRY(save(t));
-    LUCID_TRY(validate(t, NULL, 0));
+    LUCID_TRY(validate(t));
     LUCID_TRY(validate_more(t));
     return say_summary(t);
 }

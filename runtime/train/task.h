@@ -4,7 +4,7 @@
  *   two-phase  permutations of 0..9; asked for is the token itself (phase 1) or the mean so far (phase 2), a number
  *   overwrite  facts, key and value in one token, keys repeated; then queries: a key's last value counts
  *   recall     the same with every key once
- *   niah       bytes: half [key: value] facts with many queries, a fifth needles in text, the rest text
+ *   niah       bytes: [key: value] facts with many queries, needles in text, and text, each in so many of ten sequences
  *
  * A sequence is a pure function of the task, its seed and two numbers, step and place in the step: any rank makes any
  * of them, and the order is the same for any number of ranks. Sequences to validate with are drawn apart, those of
@@ -36,7 +36,9 @@ typedef struct {
     int n_positions;    /* overwrite and recall: learned positions; sequences begin anywhere in them; 0: none */
     const int32_t *ids; /* (n_ids) text and niah: the text's tokens, the caller's */
     int64_t n_ids;
-    int vocab_size; /* text and niah: of the text's tokens */
+    int vocab_size;     /* text and niah: of the text's tokens */
+    int facts_in_ten;   /* niah: sequences of facts, of each ten; the rest is text */
+    int needles_in_ten; /* the same of needles */
 } lucid_task_options;
 
 typedef struct lucid_task lucid_task;

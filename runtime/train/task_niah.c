@@ -14,8 +14,7 @@
 #define FACTS_MAX    64
 #define LENGTH_MIN   192 /* a needle, its question and its answer, and some text */
 #define NEEDLE_BYTES 40  /* of the longest answer */
-#define OF_TEN_FACTS 5   /* sequences of ten, and needles */
-#define OF_TEN_FINDS 2
+#define TEXT_STRIDE  4   /* of text, one byte in so many is asked for: else its gradients would drown the needles' */
 
 /* The text's part as words. */
 static lucid_status fill_corpus(lucid_task *t, lucid_task_use use) {
@@ -35,6 +34,9 @@ static lucid_status open_niah(lucid_task *t) {
     if (o->length < LENGTH_MIN)
         return lucid_fail(LUCID_ERR_USAGE, "the task niah needs sequences of %d bytes, not %lld", LENGTH_MIN,
                           (long long)o->length);
+    if (o->facts_in_ten < 0 || o->needles_in_ten < 0 || o->facts_in_ten + o->needles_in_ten > 10)
+        return lucid_fail(LUCID_ERR_USAGE, "%d and %d of ten sequences cannot be facts and needles", o->facts_in_ten,
+                          o->needles_in_ten);
     LUCID_TRY(lucid_task_text.open(t));
     LUCID_TRY(fill_corpus(t, LUCID_TASK_TRAIN));
     return fill_corpus(t, LUCID_TASK_VALIDATE);
@@ -118,11 +120,19 @@ static lucid_status write_needles(writing *w, const lucid_task *t, lucid_draws *
     return status;
 }
 
+static lucid_status write_text(lucid_sequence *s, const lucid_task *t, lucid_draws *draws) {
+    LUCID_TRY(lucid_task_text.fill(s, t, draws));
+    const uint32_t asked = lucid_draws_below(draws, TEXT_STRIDE);
+    for (int64_t i = 0; i < t->shape.length; i++)
+        if (i % TEXT_STRIDE != asked) s->targets[i] = -1;
+    return LUCID_OK;
+}
+
 static lucid_status fill_niah(lucid_sequence *s, const lucid_task *t, lucid_draws *draws) {
     writing w = {.sequence = s, .length = t->shape.length};
-    const uint32_t kind = lucid_draws_below(draws, 10);
-    if (kind >= OF_TEN_FACTS + OF_TEN_FINDS) return lucid_task_text.fill(s, t, draws);
-    if (kind >= OF_TEN_FACTS) return write_needles(&w, t, draws);
+    const int kind = (int)lucid_draws_below(draws, 10), n_facts = t->options.facts_in_ten;
+    if (kind >= n_facts + t->options.needles_in_ten) return write_text(s, t, draws);
+    if (kind >= n_facts) return write_needles(&w, t, draws);
     write_facts(&w, t, draws);
     return LUCID_OK;
 }

@@ -20,6 +20,7 @@ struct lucid_training {
     lucid_examples examples; /* of one micro-batch */
     int n_groups, own_group;
     int64_t n_steps; /* done */
+    lucid_pass_times times;
     bool adrift;
 };
 
@@ -126,7 +127,7 @@ lucid_moments *lucid_training_moments(lucid_training *t) {
 }
 
 lucid_pass_times lucid_training_elapsed(const lucid_training *t) {
-    return lucid_pass_elapsed(t->pass);
+    return t->times;
 }
 
 /* --- this group's sequences --- */
@@ -212,6 +213,15 @@ static lucid_status sum_gradients(lucid_training *t) {
     return LUCID_OK;
 }
 
+/* What the pass spent since `before`. */
+static void count_times(lucid_pass_times *times, const lucid_pass_times *before, const lucid_pass *pass) {
+    const lucid_pass_times now = lucid_pass_elapsed(pass);
+    times->attention += now.attention - before->attention;
+    times->pack += now.pack - before->pack;
+    times->losses += now.losses - before->losses;
+    times->total += now.total - before->total;
+}
+
 static lucid_step_result result_of(const lucid_pass_sums *sums) {
     return (lucid_step_result){
         .loss = sums->loss / sums->asked, .accuracy = sums->correct / sums->asked, .asked = sums->asked};
@@ -223,7 +233,9 @@ lucid_status lucid_training_step(lucid_step_result *result, lucid_training *t) {
     lucid_pass_sums sums = {0};
     double asked, norm;
     LUCID_TRY(count_all(&asked, t, &w));
+    const lucid_pass_times before = lucid_pass_elapsed(t->pass);
     LUCID_TRY(run_all(&sums, t, &w, true, 1 / fmax(1, asked)));
+    count_times(&t->times, &before, t->pass);
     LUCID_TRY(sum_gradients(t));
     LUCID_TRY(lucid_comm_agree(t->comm, lucid_gradient_norm(&norm, &t->trainee)));
     const double rate = lucid_rate_at(&o->course, t->n_steps);
@@ -311,11 +323,13 @@ void lucid_training_recipe(char *text, const lucid_training *t) {
                  lucid_model_rotary_dim(m), m->conv_size, m->query_log_scale, o->model.bare, o->seed, o->deviation);
     snprintf(text + n, LUCID_RECIPE_MAX - (size_t)n,
              "task %d, seed %" PRIu64 ", length %" PRId64 ", phase %d, facts %d/%d/%d of %d and %d, positions %d, text "
-             "of %" PRId64 "; %d sequences a step in tiles of %" PRId64 "; rate %.17g to %.17g, warm-up %" PRId64
-             " of %" PRId64 ", betas %.17g %.17g, eps %.17g, decay %.17g, clip %.17g",
+             "of %" PRId64 ", mixture %d and %d; %d sequences a step in tiles of %" PRId64
+             "; rate %.17g to %.17g, warm-up %" PRId64 " of %" PRId64
+             ", betas %.17g %.17g, eps %.17g, decay %.17g, clip %.17g",
              (int)k->kind, k->seed, k->length, k->phase, k->n_facts, k->n_slots, k->n_queries, k->n_keys, k->n_values,
-             k->n_positions, k->n_ids, o->n_sequences, o->tile, o->course.rate, o->course.last, o->course.n_warmup,
-             o->course.n_steps, o->adamw.beta1, o->adamw.beta2, o->adamw.eps, o->adamw.decay, o->clip);
+             k->n_positions, k->n_ids, k->facts_in_ten, k->needles_in_ten, o->n_sequences, o->tile, o->course.rate,
+             o->course.last, o->course.n_warmup, o->course.n_steps, o->adamw.beta1, o->adamw.beta2, o->adamw.eps,
+             o->adamw.decay, o->clip);
 }
 
 int64_t lucid_training_tokens(const lucid_training *t) {

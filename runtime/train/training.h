@@ -69,7 +69,7 @@ void lucid_training_recipe(char *text, const lucid_training *training);
 /* Flops of a step: 6 a parameter and token but the embedding's, and attention with its backward pass as 3.5 times the
  * forward. Of all ranks. */
 double lucid_training_flops(const lucid_training *training);
-int64_t lucid_training_tokens(const lucid_training *training); /* of a step */
-lucid_pass_times lucid_training_elapsed(const lucid_training *training);
+int64_t lucid_training_tokens(const lucid_training *training);           /* of a step */
+lucid_pass_times lucid_training_elapsed(const lucid_training *training); /* in steps, not in validation */
 
 #endif

@@ -37,8 +37,8 @@ if command -v mpirun >/dev/null; then
     on_grid twice 2 2 --threads 2 --micro-batch 3
     on_grid three 3 1 --threads 1 --micro-batch 2
     on_grid four 4 2 --threads 1
-    # What three ranks left at step 3, one goes on with, and two.
-    for ranks in 1 2; do
+    # What three ranks left at step 3, any number goes on with.
+    for ranks in 1 2 3 4; do
         mkdir "resumed$ranks"
         cp -r three/step-000000003 "resumed$ranks"
         on_ranks "$ranks" "${recipe[@]}" --output "resumed$ranks" --resume --quiet --threads 1 || complain "$(cat stderr.txt)"
@@ -56,6 +56,12 @@ succeed train --model facts --task overwrite --steps 2 --sequences 3 --validate 
 grep -q 'validation, 128 facts' stdout.txt || complain "128 facts are not measured: $(cat stdout.txt)"
 succeed train --model tiny --task niah --text text.txt --length 256 --steps 2 --sequences 4 --from one/step-000000006 --threads 1
 
+# The parts of a mixture are measured apart.
+succeed train --model tiny --task niah --text text.txt --length 256 --steps 1 --sequences 2 --validate 2 --threads 1
+for part in facts needles text; do
+    grep -q "^validation, $part: loss" stdout.txt || complain "no validation of $part: $(cat stdout.txt)"
+done
+
 # Refusals leave nothing behind.
 refuse 2 'needs --model' train --text text.txt
 refuse 2 'text FILE goes with' train --model tiny --task text
@@ -63,6 +69,7 @@ refuse 2 'text FILE goes with' train --model facts --task recall --text text.txt
 refuse 2 'resume goes with --output' train --model tiny --text text.txt --resume
 refuse 1 'no/config.json' train --model no --text text.txt
 refuse 1 'not enough for sequences' train --model tiny --text tiny/config.json --length 4K
+refuse 2 '6 and 5 of ten sequences' train --model tiny --task niah --text text.txt --length 256 --facts-in-ten 6 --needles-in-ten 5
 refuse 2 '593|577 token ids' train --model tiny --task recall
 refuse 2 'holds checkpoints already' "${recipe[@]}" --output one
 refuse 1 'another recipe' "${recipe[@]}" --output one --resume --rate 1e-2
