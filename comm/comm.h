@@ -76,6 +76,19 @@ typedef struct lucid_comm_options {
  * (lines, each indented by two blanks). Called from the heart's thread. */
 typedef void (*lucid_describer)(void *context, FILE *stream, bool brief);
 
+/* Messages between the memories of devices, one device a rank, by the ordered-channel contract: buffers lie in the
+ * device's memory; what a send names is in it when it is posted, and what a receive brings is in it when test says so,
+ * for work that is given to the device from then on. Calls on one object must not run concurrently. */
+typedef struct lucid_device_links {
+    /* device: CUDA's number of this rank's. Collective; agreed. */
+    lucid_status (*open)(void **links, lucid_comm *comm, int device);
+    /* NULL is fine. After a barrier behind the last message, or when the job is lost. Local. */
+    void (*close)(void *links);
+    lucid_status (*send)(void *links, int channel, int peer, const void *buffer, size_t bytes, lucid_request **request);
+    lucid_status (*recv)(void *links, int channel, int peer, void *buffer, size_t bytes, lucid_request **request);
+    lucid_status (*test)(void *links, lucid_request *request, bool *done);
+} lucid_device_links;
+
 /* A backend. Optional entries are NULL. All functions are called by lucid_comm_* below and by the heart, never
  * directly. Point to point is called with comm->lock held; collectives take it for each step, and let it go between
  * steps. A transport that cannot go on after a collective failed sets comm->broken, and is then asked for nothing but
@@ -90,9 +103,7 @@ typedef struct lucid_transport {
     lucid_status (*post_recv)(lucid_comm *comm, int channel, int peer, void *buffer, size_t bytes,
                               lucid_request **request);
     lucid_status (*test)(lucid_comm *comm, lucid_request *request, bool *done); /* done frees the request */
-    lucid_status (*event)(lucid_comm *comm, lucid_request *request,
-                          void **event); /* optional: device event to wait on */
-    void (*abort)(lucid_comm *comm);     /* ends all ranks; does not return for mpi */
+    void (*abort)(lucid_comm *comm); /* ends all ranks; does not return for mpi */
     lucid_status (*broadcast)(lucid_comm *comm, void *buffer, size_t bytes, int root);
     lucid_status (*gather)(lucid_comm *comm, const void *send, size_t bytes, void *recv, const size_t *recv_bytes,
                            int root);
@@ -100,6 +111,7 @@ typedef struct lucid_transport {
     lucid_status (*allreduce)(lucid_comm *comm, double *x, int n, lucid_reduction op);
     /* Collective of comm. Sets part's rank, world_size, local_*, impl; comm->job's lock is held. */
     lucid_status (*split)(lucid_comm *part, lucid_comm *comm, int colour);
+    const lucid_device_links *devices; /* optional: without it, devices' messages go through the hosts */
 } lucid_transport;
 
 struct lucid_comm {

@@ -140,7 +140,7 @@ lucid_status lucid_attention_create(lucid_attention **attention, lucid_comm *com
     a->query_floats = lucid_query_floats(a->shape);
     a->state_floats = lucid_state_floats(a->shape);
     LUCID_TRY_GOTO(lucid_isa_agree(&a->kernels, comm, options->isa), free_attention);
-    if (options->cuda) LUCID_TRY_GOTO(lucid_comm_agree(comm, lucid_device_create(&a->device, a)), free_attention);
+    if (options->cuda) LUCID_TRY_GOTO(lucid_device_create(&a->device, a), free_attention);
     LUCID_TRY_GOTO(lucid_comm_agree(comm, allocate(a)), free_attention);
     *attention = a;
     return LUCID_OK;

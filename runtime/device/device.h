@@ -4,7 +4,7 @@
  * nothing of devices. A run copies them to the device in its kernels' form, works there, and brings y and the states
  * back. Each engine thread has a stream for the chain and one of lower priority for bulk work and waits for its piece
  * by polling, so that transfers go on; kernels read tiles that have arrived, never ones that are still to come. Tiles
- * go through pinned memory of the host to any transport.
+ * go by the transport's own links between devices, where it has such (NCCL), else through pinned memory of the hosts.
  *
  * Keys and queries are taken in their own format where both are bf16 or both are fp16, else in fp32. Memory on the
  * device: per key head and token 8 W + 260 bytes or less, per query head and token 6 W + 8, W = head_dim rounded up to
@@ -20,9 +20,9 @@ typedef struct lucid_device lucid_device;
 enum { LUCID_DEVICE_THREADS = 3 };
 
 /* Errors: USAGE where this build or machine has no GPU; UNSUPPORTED for what only CPUs do: caches, gradients,
- * snapshots, rounded values. Local. */
+ * snapshots, rounded values; COMM and TIMEOUT where devices cannot be linked. Collective; agreed. */
 lucid_status lucid_device_create(lucid_device **device, lucid_attention *a);
-void lucid_device_destroy(lucid_device *device);      /* NULL is fine */
+void lucid_device_destroy(lucid_device *device);      /* Local; NULL is fine */
 int lucid_device_ordinal(const lucid_device *device); /* CUDA's number of it */
 
 /* lucid_attention_run on the device; work_total as for lucid_engine_run. Collective. */

@@ -35,7 +35,8 @@ struct lucid_device {
     float *factor;           /* (sequences, W) */
     float *granules;         /* (STAGING_GRANULES) of the host, on the device */
     cudaStream_t copies;
-    lucid_staging *staging;
+    const lucid_device_links *transfers;
+    void *links; /* transfers' */
 };
 
 /* --- set-up --- */
@@ -50,7 +51,7 @@ static lucid_status check_problem(const lucid_attention *a) {
     return LUCID_OK;
 }
 
-lucid_status lucid_device_create(lucid_device **device, lucid_attention *a) {
+static lucid_status create_local(lucid_device **device, lucid_attention *a) {
     int count = 0;
     LUCID_TRY(check_problem(a));
     cudaError_t error = cudaGetDeviceCount(&count);
@@ -60,8 +61,20 @@ lucid_status lucid_device_create(lucid_device **device, lucid_attention *a) {
     lucid_device *d = calloc(1, sizeof *d);
     if (!d) return lucid_fail(LUCID_ERR_MEMORY, "no memory");
     d->ordinal = a->comm->local_rank % count;
+    d->transfers = a->comm->transport->devices ? a->comm->transport->devices : &lucid_staging_links;
     *device = d;
     return LUCID_OK;
+}
+
+lucid_status lucid_device_create(lucid_device **device, lucid_attention *a) {
+    lucid_device *d = NULL;
+    lucid_status status = lucid_comm_agree(a->comm, create_local(&d, a));
+    if (!status) status = d->transfers->open(&d->links, a->comm, d->ordinal);
+    if (status)
+        free(d);
+    else
+        *device = d;
+    return status;
 }
 
 static void share_free(share *s, lucid_channel *c) {
@@ -87,14 +100,14 @@ static void release(lucid_attention *a) {
     cudaFree(d->factor);
     cudaFree(d->granules);
     if (d->copies) cudaStreamDestroy(d->copies);
-    lucid_staging_destroy(d->staging);
     free(d->channels);
     free(d->shares);
     free(d->workers);
-    *d = (lucid_device){.ordinal = d->ordinal};
+    *d = (lucid_device){.ordinal = d->ordinal, .transfers = d->transfers, .links = d->links};
 }
 
 void lucid_device_destroy(lucid_device *d) {
+    if (d) d->transfers->close(d->links);
     free(d);
 }
 
@@ -150,17 +163,12 @@ static lucid_dtype shared_dtype(const lucid_attention *a) {
 static lucid_status take_memory(lucid_attention *a) {
     lucid_device *d = a->device;
     int n_sequences = a->problem.batch * a->problem.n_kv_heads;
-    size_t width = (size_t)lucid_cuda_width(d->shape), largest_tile = 0;
-    for (int i = 0; i < a->plan.channels; i++) {
-        LUCID_TRY(share_create(a, i));
-        size_t bytes = d->channels[i].tile_floats * sizeof(float);
-        if (bytes > largest_tile) largest_tile = bytes;
-    }
+    size_t width = (size_t)lucid_cuda_width(d->shape);
+    for (int i = 0; i < a->plan.channels; i++) LUCID_TRY(share_create(a, i));
     for (int t = 0; t < a->threads; t++) LUCID_TRY(worker_create(&d->workers[t], n_sequences));
     LUCID_TRY(allocate(&d->factor, (size_t)n_sequences * width * sizeof(float)));
     LUCID_TRY(allocate(&d->granules, STAGING_GRANULES * host_granule_floats(a) * sizeof(float)));
-    LUCID_TRY(LUCID_CUDA_CHECK(cudaStreamCreateWithFlags(&d->copies, cudaStreamNonBlocking)));
-    return lucid_staging_create(&d->staging, a->comm, d->ordinal, largest_tile);
+    return LUCID_CUDA_CHECK(cudaStreamCreateWithFlags(&d->copies, cudaStreamNonBlocking));
 }
 
 static lucid_status prepare(lucid_attention *a) {
@@ -426,13 +434,14 @@ static lucid_status bring(lucid_attention *a) {
 
 static lucid_status work(lucid_attention *a, double work_total) {
     lucid_device *d = a->device;
-    a->mover = (lucid_mover){lucid_staging_send, lucid_staging_recv, lucid_staging_test, d->staging};
+    a->mover = (lucid_mover){d->transfers->send, d->transfers->recv, d->transfers->test, d->links};
     for (int i = 0; i < a->plan.channels; i++) {
         d->channels[i].run = run_piece;
         d->channels[i].update_cost = a->channels[i].update_cost;
         d->channels[i].attend_cost = a->channels[i].attend_cost;
     }
-    return lucid_engine_run(a, d->channels, a->plan.channels, work_total);
+    LUCID_TRY(lucid_engine_run(a, d->channels, a->plan.channels, work_total));
+    return lucid_comm_barrier(a->comm); /* so that links may be closed at any time */
 }
 
 /* After a failure kernels may still use the memory and peers wait for tiles: the process is about to end. */

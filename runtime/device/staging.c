@@ -7,78 +7,83 @@
 /* A message under way, or, in the pool, its buffer. */
 typedef struct slot {
     struct slot *next;
-    void *host;   /* (tile_bytes) pinned */
+    void *host; /* (capacity) pinned; NULL: none yet */
+    size_t capacity;
     void *device; /* where it goes once received; NULL: a send */
     size_t bytes;
     lucid_request *request; /* the transport's */
 } slot;
 
-struct lucid_staging {
+typedef struct {
     lucid_comm *comm;
     int ordinal;
-    size_t tile_bytes;
     slot *pool;
     cudaStream_t stream;
-};
+} staging;
 
-lucid_status lucid_staging_create(lucid_staging **staging, lucid_comm *comm, int ordinal, size_t tile_bytes) {
-    lucid_staging *s = calloc(1, sizeof *s);
-    if (!s) return lucid_fail(LUCID_ERR_MEMORY, "no memory");
-    *s = (lucid_staging){.comm = comm, .ordinal = ordinal, .tile_bytes = tile_bytes};
-    lucid_status status = LUCID_CUDA_CHECK(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
-    if (status) {
-        free(s);
-        return status;
-    }
-    *staging = s;
-    return LUCID_OK;
-}
-
-void lucid_staging_destroy(lucid_staging *s) {
+static void staging_close(void *links) {
+    staging *s = links;
     if (!s) return;
     for (slot *next; s->pool; s->pool = next) {
         next = s->pool->next;
         cudaFreeHost(s->pool->host);
         free(s->pool);
     }
-    cudaStreamDestroy(s->stream);
+    if (s->stream) cudaStreamDestroy(s->stream);
     free(s);
 }
 
-static lucid_status slot_create(slot **created, size_t bytes) {
-    slot *s = calloc(1, sizeof *s);
-    if (!s) return lucid_fail(LUCID_ERR_MEMORY, "no memory for a message");
-    lucid_status status = LUCID_CUDA_CHECK(cudaMallocHost(&s->host, bytes));
-    if (status)
-        free(s);
-    else
-        *created = s;
-    return status;
-}
-
-/* For a message of so many bytes, received into device unless that is NULL. */
-static lucid_status slot_take(slot **taken, lucid_staging *s, void *device, size_t bytes) {
-    LUCID_TRY(LUCID_CUDA_CHECK(cudaSetDevice(s->ordinal))); /* the calling thread's */
-    if (!s->pool) LUCID_TRY(slot_create(&s->pool, s->tile_bytes));
-    *taken = s->pool;
-    s->pool = s->pool->next;
-    (*taken)->device = device;
-    (*taken)->bytes = bytes;
+static lucid_status staging_open(void **links, lucid_comm *comm, int device) {
+    staging *s = calloc(1, sizeof *s);
+    lucid_status status = s ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory");
+    if (!status) status = LUCID_CUDA_CHECK(cudaSetDevice(device));
+    if (!status) status = LUCID_CUDA_CHECK(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking));
+    status = lucid_comm_agree(comm, status);
+    if (status) {
+        staging_close(s);
+        return status;
+    }
+    s->comm = comm;
+    s->ordinal = device;
+    *links = s;
     return LUCID_OK;
 }
 
-static void slot_return(lucid_staging *s, slot *taken) {
+/* A slot for a message of so many bytes, received into device unless that is NULL. */
+static lucid_status slot_reserve(slot *taken, void *device, size_t bytes) {
+    taken->device = device;
+    taken->bytes = bytes;
+    if (bytes <= taken->capacity) return LUCID_OK;
+    cudaFreeHost(taken->host);
+    taken->host = NULL;
+    taken->capacity = 0;
+    LUCID_TRY(LUCID_CUDA_CHECK(cudaMallocHost(&taken->host, bytes)));
+    taken->capacity = bytes;
+    return LUCID_OK;
+}
+
+static lucid_status slot_take(slot **taken, staging *s, void *device, size_t bytes) {
+    LUCID_TRY(LUCID_CUDA_CHECK(cudaSetDevice(s->ordinal))); /* the calling thread's */
+    if (!s->pool) s->pool = calloc(1, sizeof *s->pool);
+    if (!s->pool) return lucid_fail(LUCID_ERR_MEMORY, "no memory for a message");
+    LUCID_TRY(slot_reserve(s->pool, device, bytes));
+    *taken = s->pool;
+    s->pool = s->pool->next;
+    return LUCID_OK;
+}
+
+static void slot_return(staging *s, slot *taken) {
     taken->next = s->pool;
     s->pool = taken;
 }
 
-static lucid_status copy(lucid_staging *s, void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind) {
+static lucid_status copy(staging *s, void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind) {
     LUCID_TRY(LUCID_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, kind, s->stream)));
     return LUCID_CUDA_CHECK(cudaStreamSynchronize(s->stream));
 }
 
 /* What a post has come to. */
-static lucid_status posted(lucid_staging *s, slot *taken, lucid_status status, lucid_request **request) {
+static lucid_status posted(staging *s, slot *taken, lucid_status status, lucid_request **request) {
     if (status)
         slot_return(s, taken);
     else
@@ -86,9 +91,9 @@ static lucid_status posted(lucid_staging *s, slot *taken, lucid_status status, l
     return status;
 }
 
-lucid_status lucid_staging_send(void *staging, int channel, int peer, const void *tile, size_t bytes,
-                                lucid_request **request) {
-    lucid_staging *s = staging;
+static lucid_status staging_send(void *links, int channel, int peer, const void *tile, size_t bytes,
+                                 lucid_request **request) {
+    staging *s = links;
     slot *taken = NULL;
     LUCID_TRY(slot_take(&taken, s, NULL, bytes));
     lucid_status status = copy(s, taken->host, tile, bytes, cudaMemcpyDeviceToHost);
@@ -96,16 +101,16 @@ lucid_status lucid_staging_send(void *staging, int channel, int peer, const void
     return posted(s, taken, status, request);
 }
 
-lucid_status lucid_staging_recv(void *staging, int channel, int peer, void *tile, size_t bytes,
-                                lucid_request **request) {
-    lucid_staging *s = staging;
+static lucid_status staging_recv(void *links, int channel, int peer, void *tile, size_t bytes,
+                                 lucid_request **request) {
+    staging *s = links;
     slot *taken = NULL;
     LUCID_TRY(slot_take(&taken, s, tile, bytes));
     return posted(s, taken, lucid_comm_post_recv(s->comm, channel, peer, taken->host, bytes, &taken->request), request);
 }
 
-lucid_status lucid_staging_test(void *staging, lucid_request *request, bool *done) {
-    lucid_staging *s = staging;
+static lucid_status staging_test(void *links, lucid_request *request, bool *done) {
+    staging *s = links;
     slot *taken = (slot *)request;
     LUCID_TRY(lucid_comm_test(s->comm, taken->request, done));
     if (!*done) return LUCID_OK;
@@ -114,3 +119,6 @@ lucid_status lucid_staging_test(void *staging, lucid_request *request, bool *don
     slot_return(s, taken);
     return LUCID_OK;
 }
+
+const lucid_device_links lucid_staging_links = {
+    .open = staging_open, .close = staging_close, .send = staging_send, .recv = staging_recv, .test = staging_test};
