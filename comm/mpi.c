@@ -134,7 +134,7 @@ static lucid_status join(lucid_comm *comm, mpi_world *world) {
     return LUCID_OK;
 }
 
-static lucid_status mpi_open(lucid_comm *comm) {
+lucid_status lucid_mpi_open(lucid_comm *comm) {
     if (stranded())
         return lucid_fail(LUCID_ERR_USAGE, "srun started %s tasks without an MPI plugin: use srun --mpi=pmix",
                           getenv("SLURM_STEP_NUM_TASKS"));
@@ -160,7 +160,7 @@ static lucid_status divide(lucid_comm *part, mpi_world *world, const lucid_comm 
     return find_place(part, world->collectives);
 }
 
-static lucid_status mpi_split(lucid_comm *part, lucid_comm *comm, int colour) {
+lucid_status lucid_mpi_split(lucid_comm *part, lucid_comm *comm, int colour) {
     mpi_world *world = calloc(1, sizeof *world);
     if (!world) return lucid_fail(LUCID_ERR_MEMORY, "no memory for a communicator");
     lucid_watchdog watchdog;
@@ -177,7 +177,7 @@ static lucid_status mpi_split(lucid_comm *part, lucid_comm *comm, int colour) {
 
 /* After a collective was given up a peer may be dead, and whatever blocks would wait for it: then the process's own
  * end, which its launcher notices, is the only goodbye. */
-static void mpi_close(lucid_comm *comm) {
+void lucid_mpi_close(lucid_comm *comm) {
     mpi_world *world = comm->impl;
     if (!comm->job->broken) {
         lucid_watchdog watchdog;
@@ -230,13 +230,13 @@ static lucid_status post(lucid_comm *comm, mpi_request form, void *buffer, size_
     return LUCID_OK;
 }
 
-static lucid_status mpi_post_send(lucid_comm *comm, int channel, int peer, const void *buffer, size_t bytes,
-                                  lucid_request **posted) {
+lucid_status lucid_mpi_post_send(lucid_comm *comm, int channel, int peer, const void *buffer, size_t bytes,
+                                 lucid_request **posted) {
     return post(comm, (mpi_request){.channel = channel, .peer = peer}, (void *)buffer, bytes, posted);
 }
 
-static lucid_status mpi_post_recv(lucid_comm *comm, int channel, int peer, void *buffer, size_t bytes,
-                                  lucid_request **posted) {
+lucid_status lucid_mpi_post_recv(lucid_comm *comm, int channel, int peer, void *buffer, size_t bytes,
+                                 lucid_request **posted) {
     return post(comm, (mpi_request){.channel = channel, .peer = peer, .receives = true}, buffer, bytes, posted);
 }
 
@@ -249,7 +249,7 @@ static lucid_status check_received(const mpi_request *request, const MPI_Status 
                       request->channel);
 }
 
-static lucid_status mpi_test(lucid_comm *comm, lucid_request *posted, bool *done) {
+lucid_status lucid_mpi_test(lucid_comm *comm, lucid_request *posted, bool *done) {
     mpi_request *request = (mpi_request *)posted;
     MPI_Status mpi_status;
     int completed;
@@ -262,7 +262,7 @@ static lucid_status mpi_test(lucid_comm *comm, lucid_request *posted, bool *done
     return status;
 }
 
-static void mpi_abort(lucid_comm *comm) {
+void lucid_mpi_abort(lucid_comm *comm) {
     (void)comm;
     lucid_watchdog watchdog;
     lucid_watchdog_start(&watchdog, NULL, ABORT_SECONDS); /* without a word: the failure has had its line */
@@ -273,15 +273,15 @@ extern const lucid_transport lucid_transport_mpi;
 const lucid_transport lucid_transport_mpi = {
     .name = "mpi",
     .available = mpi_available,
-    .open = mpi_open,
-    .close = mpi_close,
-    .post_send = mpi_post_send,
-    .post_recv = mpi_post_recv,
-    .test = mpi_test,
-    .abort = mpi_abort,
+    .open = lucid_mpi_open,
+    .close = lucid_mpi_close,
+    .post_send = lucid_mpi_post_send,
+    .post_recv = lucid_mpi_post_recv,
+    .test = lucid_mpi_test,
+    .abort = lucid_mpi_abort,
     .broadcast = lucid_mpi_broadcast,
     .gather = lucid_mpi_gather,
     .allgather = lucid_mpi_allgather,
     .allreduce = lucid_mpi_allreduce,
-    .split = mpi_split,
+    .split = lucid_mpi_split,
 };

@@ -43,6 +43,17 @@ lucid_status lucid_mpi_usable(const lucid_comm *comm);
 lucid_status lucid_mpi_extent(mpi_extent *extent, size_t bytes);
 void lucid_mpi_extent_free(mpi_extent *extent);
 
+/* The transport's entries, of which others can make theirs. */
+lucid_status lucid_mpi_open(lucid_comm *comm);
+void lucid_mpi_close(lucid_comm *comm);
+lucid_status lucid_mpi_split(lucid_comm *part, lucid_comm *comm, int colour);
+lucid_status lucid_mpi_post_send(lucid_comm *comm, int channel, int peer, const void *buffer, size_t bytes,
+                                 lucid_request **request);
+lucid_status lucid_mpi_post_recv(lucid_comm *comm, int channel, int peer, void *buffer, size_t bytes,
+                                 lucid_request **request);
+lucid_status lucid_mpi_test(lucid_comm *comm, lucid_request *request, bool *done);
+void lucid_mpi_abort(lucid_comm *comm);
+
 lucid_status lucid_mpi_broadcast(lucid_comm *comm, void *buffer, size_t bytes, int root);
 lucid_status lucid_mpi_gather(lucid_comm *comm, const void *send, size_t bytes, void *recv, const size_t *recv_bytes,
                               int root);

@@ -6,6 +6,7 @@
 #include "runtime/train/task.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 static lucid_status check_niah(const launch_options *o) {
     if (!o->output) return lucid_fail(LUCID_ERR_USAGE, "eval niah needs --output DIR");
@@ -85,6 +86,8 @@ lucid_status launch_options_check(const launch_options *o, const launch_option *
     if (o->command == COMMAND_TRAIN) LUCID_TRY(check_train(o));
     LUCID_TRY(check_numbers(o));
     LUCID_TRY(check_bench(o));
+    if (!strcmp(o->comm, "nccl") && o->device != DEVICE_CUDA)
+        return lucid_fail(LUCID_ERR_USAGE, "--comm nccl goes with --device cuda; ranks on CPUs take --comm mpi");
     if (o->device == DEVICE_CUDA && !runs_on_device(o))
         return lucid_fail(LUCID_ERR_USAGE, "--device cuda goes with attend, verify and bench without --decode or "
                                            "--backward; the rest runs on --device cpu");

@@ -1,6 +1,9 @@
 /* The engine on a device, with the emulator for a GPU: right against the oracle, the same bits on any number of ranks
- * with any layout, schedule, tile and window, and what it does not do refused. */
+ * with any layout, schedule, tile and window, and what it does not do refused. `nccl`: tiles go by NCCL's links, with a
+ * fake for NCCL, else through the hosts. */
+#include "comm/nccl_links.h"
 #include "tests/comm/worlds.h"
+#include "tests/gpu/fake_nccl.h"
 #include "tests/runtime/attention/attention_case.h"
 
 static lucid_comm *comm, *alone;
@@ -82,8 +85,18 @@ static void check_refusals(void) {
     CHECK(lucid_attention_create(&a, alone, &problem, &plain) == LUCID_ERR_UNSUPPORTED, "rounded values");
 }
 
-int main(void) {
+/* From now on the communicator is one whose transport links devices. */
+static void link_devices(void) {
+    static lucid_transport linking;
+    linking = *comm->transport;
+    linking.devices = &lucid_nccl_links;
+    comm->transport = &linking;
+    fake_nccl_lock = &comm->lock;
+}
+
+int main(int argc, char **argv) {
     worlds_open(&comm, &alone);
+    if (argc > 1 && !strcmp(argv[1], "nccl")) link_devices();
     lucid_random random = {.seed = 5, .kind = LUCID_RANDOM_CLUSTERED, .correlation = 0.8};
     lucid_problem grouped = {.seqlen = 300, .batch = 1, .n_heads = 2, .n_kv_heads = 2, .head_dim = 40, .value_dim = 24};
     lucid_problem softmax = grouped;
@@ -95,5 +108,7 @@ int main(void) {
     check_case(&(attention_case){.problem = grouped, .random = random, .dtype = LUCID_F32, .tweak = scale_values},
                2e-5);
     if (comm->rank == 0) check_refusals();
+    bool by_nccl = comm->transport->devices != NULL;
+    CHECK((fake_nccl_messages > 0) == by_nccl, "%d messages by NCCL", fake_nccl_messages);
     return worlds_close(comm, alone);
 }

@@ -142,6 +142,8 @@ int main(void) {
     test_help();
     check_failed(PARSE(&o, "attend", "--random", "10", "--heads", "6", "--kv-heads", "4"), LUCID_ERR_USAGE,
                  "--kv-heads");
+    check_failed(PARSE(&o, "attend", "--random", "10", "--comm", "nccl"), LUCID_ERR_USAGE, "--device cuda");
+    CHECK(PARSE(&o, "attend", "--random", "10", "--comm", "nccl", "--device", "cuda") == LUCID_OK, "%s", last_failure);
     check_failed(PARSE(&o, "verify", "--plan"), LUCID_ERR_USAGE, "does not apply to 'verify'");
     return check_result();
 }
