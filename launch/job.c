@@ -20,8 +20,10 @@ double launch_clock(void) {
 }
 
 lucid_status launch_job_threads(int *threads, const launch_options *options, lucid_comm *comm) {
+    char gpu[LAUNCH_ADDRESS_BYTES] = "";
+    if (options->device == DEVICE_CUDA) lucid_device_address(gpu, sizeof gpu, comm->local_rank);
     *threads = (int)options->threads;
-    return launch_place_ranks(threads, comm);
+    return launch_place_ranks(threads, comm, gpu);
 }
 
 /* The least of all ranks, so that every rank plans the same run. */

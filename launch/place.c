@@ -17,9 +17,19 @@ static int count_cores(const uint64_t *cores) {
 /* What the ranks of one host have together. */
 typedef struct {
     const char *name;
-    int n_ranks, n_cores; /* cores: each counted once */
+    int n_ranks, n_cores, n_gpus; /* cores and GPUs: each counted once */
     const launch_place *first;
 } host_view;
+
+/* Whether rank's GPU is no lower rank's of its host. */
+static bool brings_gpu(const launch_place *places, const char *hosts, int rank) {
+    if (!*places[rank].gpu) return false;
+    for (int r = 0; r < rank; r++)
+        if (!strcmp(hosts + (size_t)r * HOST_BYTES, hosts + (size_t)rank * HOST_BYTES) &&
+            !strcmp(places[r].gpu, places[rank].gpu))
+            return false;
+    return true;
+}
 
 static host_view view_host(const launch_place *places, const char *hosts, int n, int rank) {
     uint64_t together[LAUNCH_CORES_MAX / 64] = {0};
@@ -27,6 +37,7 @@ static host_view view_host(const launch_place *places, const char *hosts, int n,
     for (int r = rank; r < n; r++) {
         if (strcmp(hosts + (size_t)r * HOST_BYTES, view.name)) continue;
         view.n_ranks++;
+        view.n_gpus += brings_gpu(places, hosts, r);
         for (int word = 0; word < LAUNCH_CORES_MAX / 64; word++) together[word] |= places[r].cores[word];
     }
     view.n_cores = count_cores(together);
@@ -42,6 +53,9 @@ static bool seen_before(const char *hosts, int rank) {
 static void warn_of_host(FILE *stream, const host_view *h, int threads) {
     const launch_place *place = h->first;
     bool by_launcher = place->placed == PLACED_BY_LAUNCHER;
+    if (h->n_gpus && h->n_ranks > h->n_gpus)
+        fprintf(stream, "lucid warning: %s: %d ranks share %d GPU%s\n", h->name, h->n_ranks, h->n_gpus,
+                h->n_gpus == 1 ? "" : "s");
     if (!h->n_cores) return; /* nothing is known */
     if (h->n_ranks * threads > h->n_cores)
         fprintf(stream, "lucid warning: %s: %d rank%s of %d thread%s share %d core%s%s\n", h->name, h->n_ranks,
@@ -54,8 +68,9 @@ static void warn_of_host(FILE *stream, const host_view *h, int threads) {
         fprintf(stream, "lucid warning: %s: ranks wander over %d NUMA domains\n", h->name, place->host_domains);
 }
 
-static void write_line(FILE *line, const launch_place *places, int n, int n_hosts, int threads) {
-    static const char *const manners[] = {"unbound", "bound by the launcher", "bound to NUMA domains"};
+static void write_line(FILE *line, const launch_place *places, int n, int n_hosts, int n_gpus, int threads) {
+    static const char *const manners[] = {"unbound", "bound by the launcher", "bound to NUMA domains",
+                                          "bound next to their GPUs"};
     int least = places[0].n_cores, most = least;
     for (int r = 1; r < n; r++) {
         if (places[r].n_cores < least) least = places[r].n_cores;
@@ -66,18 +81,20 @@ static void write_line(FILE *line, const launch_place *places, int n, int n_host
     if (most > least) fprintf(line, " to %d", most);
     fprintf(line, " of %d cores in %d NUMA domain%s, %d thread%s", places[0].host_cores, places[0].host_domains,
             places[0].host_domains == 1 ? "" : "s", threads, threads == 1 ? "" : "s");
+    if (n_gpus) fprintf(line, ", %d GPU%s in all", n_gpus, n_gpus == 1 ? "" : "s");
 }
 
 void launch_place_summarise(FILE *line, FILE *warnings, const launch_place *places, const char *hosts, int n,
                             int threads) {
-    int n_hosts = 0;
+    int n_hosts = 0, n_gpus = 0;
     for (int r = 0; r < n; r++) {
         if (seen_before(hosts, r)) continue;
         const host_view view = view_host(places, hosts, n, r);
         warn_of_host(warnings, &view, threads);
         n_hosts++;
+        n_gpus += view.n_gpus;
     }
-    write_line(line, places, n, n_hosts, threads);
+    write_line(line, places, n, n_hosts, n_gpus, threads);
 }
 
 static void summarise(const launch_place *places, const lucid_comm *comm, int threads) {
@@ -94,10 +111,10 @@ static int share_of_cores(const launch_place *place, int local_size) {
     return share > 1 ? share : 1;
 }
 
-lucid_status launch_place_ranks(int *threads, lucid_comm *comm) {
+lucid_status launch_place_ranks(int *threads, lucid_comm *comm, const char *gpu) {
     static bool placed;
     const bool first_time = !placed;
-    if (first_time) launch_topology_place(&here, comm->local_rank, comm->local_size);
+    if (first_time) launch_topology_place(&here, comm->local_rank, comm->local_size, gpu);
     placed = true;
     double least = share_of_cores(&here, comm->local_size);
     LUCID_TRY(lucid_comm_allreduce(comm, &least, 1, LUCID_MIN));

@@ -5,10 +5,10 @@
 #include "comm/comm.h"
 #include "launch/topology.h"
 
-/* Places this rank the first time it is called. threads: wanted for each rank, 0: a rank's share of its host's cores.
- * On return the same on every rank: the wanted ones, or the least share. Rank 0 warns on stderr of placements that cost
- * time. Collective. */
-lucid_status launch_place_ranks(int *threads, lucid_comm *comm);
+/* Places this rank the first time it is called. gpu: the address of the one it works on, "" for none. threads: wanted
+ * for each rank, 0: a rank's share of its host's cores. On return the same on every rank: the wanted ones, or the least
+ * share. Rank 0 warns on stderr of placements that cost time. Collective. */
+lucid_status launch_place_ranks(int *threads, lucid_comm *comm, const char *gpu);
 
 /* The placement in one line, after launch_place_ranks on rank 0; "" elsewhere. */
 const char *launch_place_line(void);

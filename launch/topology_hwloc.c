@@ -67,6 +67,25 @@ static void share_domains(hwloc_cpuset_t set, hwloc_topology_t topology, int n_d
     for (int n = first; n < last || n == first; n++) hwloc_bitmap_or(set, set, find_domain(topology, n)->cpuset);
 }
 
+/* The cores next to a GPU, false where that is unknown or says nothing: then they are all the host's. */
+static bool find_neighbours(hwloc_cpuset_t set, hwloc_topology_t topology, const char *gpu) {
+    hwloc_obj_t device = *gpu ? hwloc_get_pcidev_by_busidstring(topology, gpu) : NULL;
+    hwloc_obj_t around = device ? hwloc_get_non_io_ancestor_obj(topology, device) : NULL;
+    if (!around || hwloc_bitmap_iszero(around->cpuset)) return false;
+    if (hwloc_bitmap_isincluded(hwloc_topology_get_allowed_cpuset(topology), around->cpuset)) return false;
+    hwloc_bitmap_copy(set, around->cpuset);
+    return true;
+}
+
+/* Where a rank belongs that nobody has bound. */
+static launch_placed choose(hwloc_cpuset_t set, hwloc_topology_t topology, const launch_place *place, int local_rank,
+                            int local_size) {
+    if (find_neighbours(set, topology, place->gpu)) return PLACED_BY_GPU;
+    if (place->host_domains < 2) return PLACED_FREELY;
+    share_domains(set, topology, place->host_domains, local_rank, local_size);
+    return PLACED_ON_DOMAINS;
+}
+
 static void place_rank(launch_place *place, hwloc_topology_t topology, hwloc_cpuset_t set, int local_rank,
                        int local_size) {
     hwloc_const_cpuset_t whole = hwloc_topology_get_allowed_cpuset(topology);
@@ -74,23 +93,23 @@ static void place_rank(launch_place *place, hwloc_topology_t topology, hwloc_cpu
     place->host_domains = count_domains(topology);
     if (known && !hwloc_bitmap_isincluded(whole, set)) {
         place->placed = PLACED_BY_LAUNCHER;
-    } else if (place->host_domains > 1) {
-        share_domains(set, topology, place->host_domains, local_rank, local_size);
-        if (hwloc_set_cpubind(topology, set, HWLOC_CPUBIND_PROCESS) == 0)
-            place->placed = PLACED_ON_DOMAINS;
-        else
-            hwloc_bitmap_copy(set, whole);
     } else {
-        hwloc_bitmap_copy(set, whole);
+        place->placed = choose(set, topology, place, local_rank, local_size);
+        if (place->placed != PLACED_FREELY && hwloc_set_cpubind(topology, set, HWLOC_CPUBIND_PROCESS))
+            place->placed = PLACED_FREELY;
+        if (place->placed == PLACED_FREELY) hwloc_bitmap_copy(set, whole);
     }
     list_cores(place, topology, set);
 }
 
-void launch_topology_place(launch_place *place, int local_rank, int local_size) {
+/* Devices are looked for only where one is to be found: it takes a while. */
+void launch_topology_place(launch_place *place, int local_rank, int local_size, const char *gpu) {
     hwloc_topology_t topology;
     *place = (launch_place){.placed = PLACED_FREELY};
+    snprintf(place->gpu, sizeof place->gpu, "%s", gpu);
     if (hwloc_topology_init(&topology)) return;
     hwloc_cpuset_t set = hwloc_bitmap_alloc();
+    if (*gpu) hwloc_topology_set_type_filter(topology, HWLOC_OBJ_PCI_DEVICE, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
     if (set && hwloc_topology_load(topology) == 0) place_rank(place, topology, set, local_rank, local_size);
     hwloc_bitmap_free(set);
     hwloc_topology_destroy(topology);

@@ -159,6 +159,9 @@ typedef struct {
 
 const lucid_plan *lucid_attention_plan(const lucid_attention *attention);
 const lucid_kernels *lucid_attention_kernels(const lucid_attention *attention);
+/* The PCI address, "0000:3b:00.0", of the GPU that a rank of this host takes with options.cuda; "" where this build or
+ * host has none, or n_bytes are too few. Local. */
+void lucid_device_address(char *address, size_t n_bytes, int local_rank);
 /* With options.cuda: flop/s of a bf16 matrix product of 8192^3 by cuBLAS on this rank's GPU, now. Local. */
 lucid_status lucid_attention_device_peak(const lucid_attention *attention, double *flops_per_second);
 lucid_result lucid_attention_result(const lucid_attention *attention);

@@ -115,6 +115,13 @@ int lucid_device_ordinal(const lucid_device *d) {
     return d->ordinal;
 }
 
+void lucid_device_address(char *address, size_t n_bytes, int local_rank) {
+    int count = 0;
+    if (n_bytes == 0) return;
+    if (cudaGetDeviceCount(&count) || count == 0 || cudaDeviceGetPCIBusId(address, (int)n_bytes, local_rank % count))
+        *address = '\0';
+}
+
 static lucid_status allocate(void *pointer, size_t bytes) {
     return LUCID_CUDA_CHECK(cudaMalloc(pointer, bytes ? bytes : 16));
 }

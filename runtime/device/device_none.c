@@ -11,6 +11,11 @@ void lucid_device_destroy(lucid_device *device) {
     (void)device;
 }
 
+void lucid_device_address(char *address, size_t n_bytes, int local_rank) {
+    (void)local_rank;
+    if (n_bytes) *address = '\0';
+}
+
 lucid_status lucid_device_run(lucid_attention *a, double work_total) {
     (void)a, (void)work_total;
     return lucid_fail(LUCID_ERR_INTERNAL, "a run on a device that this build does not have");

@@ -1,4 +1,5 @@
-/* Ranks on machines that are not here (hwloc's synthetic ones), and what is said of placements. */
+/* Ranks on machines that are not here (hwloc's synthetic ones, one with GPUs from a file), and what is said of
+ * placements. */
 #include "launch/place.h"
 #include "tests/check.h"
 
@@ -12,14 +13,33 @@ static int first_core(const launch_place *place) {
 }
 
 /* Rank `rank` of `n` on the machine has n_cores cores from core `first` on, counted in hardware threads. */
-static void expect_place(const char *machine, int rank, int n, launch_placed placed, int first, int n_cores) {
+static void expect_here(const char *machine, int rank, int n, const char *gpu, launch_placed placed, int first,
+                        int n_cores) {
     launch_place place;
-    setenv("HWLOC_SYNTHETIC", machine, 1);
-    launch_topology_place(&place, rank, n);
+    launch_topology_place(&place, rank, n, gpu);
     CHECK(place.placed == (int)placed, "%s: rank %d of %d is placed in manner %d", machine, rank, n, place.placed);
     CHECK(place.n_cores == n_cores, "%s: rank %d of %d has %d cores, not %d", machine, rank, n, place.n_cores, n_cores);
     CHECK(first_core(&place) == first, "%s: rank %d of %d starts at %d, not %d", machine, rank, n, first_core(&place),
           first);
+    CHECK(!strcmp(place.gpu, gpu), "%s: rank %d of %d has GPU '%s'", machine, rank, n, place.gpu);
+}
+
+static void expect_place(const char *machine, int rank, int n, launch_placed placed, int first, int n_cores) {
+    setenv("HWLOC_SYNTHETIC", machine, 1);
+    expect_here(machine, rank, n, "", placed, first, n_cores);
+    unsetenv("HWLOC_SYNTHETIC");
+}
+
+/* Two packages of four cores, each a NUMA domain, with GPU 1b on the second's bus, c1 on the first's, and 05 on none's.
+ */
+static void on_gpus(const char *machine) {
+    setenv("HWLOC_XMLFILE", machine, 1);
+    expect_here(machine, 0, 2, "", PLACED_ON_DOMAINS, 0, 4);
+    expect_here(machine, 0, 2, "0000:1B:00.0", PLACED_BY_GPU, 4, 4);
+    expect_here(machine, 1, 2, "0000:c1:00.0", PLACED_BY_GPU, 0, 4);
+    expect_here(machine, 1, 2, "0000:05:00.0", PLACED_ON_DOMAINS, 4, 4);
+    expect_here(machine, 1, 2, "0000:77:00.0", PLACED_ON_DOMAINS, 4, 4);
+    unsetenv("HWLOC_XMLFILE");
 }
 
 static void on_domains(void) {
@@ -76,8 +96,22 @@ static void summaries(void) {
     expect_summary(wandering, 4, "unbound", "lucid warning: b: ranks wander over 4 NUMA domains\n");
 }
 
+static void summaries_with_gpus(void) {
+    launch_place places[N] = {some_place(PLACED_BY_GPU, 0, 4), some_place(PLACED_BY_GPU, 4, 4),
+                              some_place(PLACED_BY_GPU, 0, 8)};
+    for (int r = 0; r < N; r++) snprintf(places[r].gpu, sizeof places[r].gpu, "0000:%d:00.0", r % 2);
+    expect_summary(places, 4,
+                   "bound next to their GPUs, each with 4 to 8 of 8 cores in 1 NUMA domain, 4 threads, 3 GPUs", "");
+    snprintf(places[1].gpu, sizeof places[1].gpu, "%s", places[0].gpu);
+    expect_summary(places, 4, ", 2 GPUs in all", "lucid warning: a: 2 ranks share 1 GPU\n");
+}
+
 int main(int argc, char **argv) {
-    if (argc > 1 && !strcmp(argv[1], "hwloc")) on_domains();
+    if (argc > 1) {
+        on_domains();
+        on_gpus(argv[1]);
+    }
     summaries();
+    summaries_with_gpus();
     return check_result();
 }
