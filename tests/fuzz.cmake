@@ -1,7 +1,7 @@
 # lucid_fuzz(<module>.<subject> SOURCES ... LIBRARIES ... SEEDER target [INCLUDES ...] [DEPENDS target ...])
 #   builds bin/fuzz_<module>_<subject> with clang's libFuzzer, whatever the main compiler is, and registers the test
 #   <module>.<subject>; SEEDER is a program of ours that writes the first inputs into a folder. Without such a clang the test
-#   is skipped and says why.
+#   is skipped and says why. The fuzzers bring their own sanitizers, so a build with sanitizers has none.
 include_guard()
 find_program(LUCID_FUZZ_CLANG NAMES clang clang-19 clang-18 clang-17 clang-16 clang-15 clang-14)
 set(LUCID_FUZZ_FLAGS -std=gnu11 -g -O1 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all)
@@ -24,6 +24,9 @@ endfunction()
 
 function(lucid_fuzz name)
     cmake_parse_arguments(F "" "SEEDER" "SOURCES;LIBRARIES;INCLUDES;DEPENDS" ${ARGN})
+    if(LUCID_SANITIZE)
+        return()
+    endif()
     lucid_find_fuzzer(works)
     if(NOT works)
         lucid_add_test(${name} COMMAND sh -c "echo 'skipped: no clang with -fsanitize=fuzzer'; exit 77" LABELS fuzz)

@@ -6,5 +6,5 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 "$2" "$folder"
 # libFuzzer's own exit code for a failure, 77, means a skipped test here.
-ASAN_OPTIONS=detect_leaks=1:exitcode=1 "$1" -error_exitcode=1 -seed=1 -runs=1000000 -max_total_time=10 \
+ASAN_OPTIONS=detect_leaks=1:exitcode=1 "$1" -error_exitcode=1 -seed=1 -runs=1000000 -max_total_time=5 \
     -max_len=2048 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 "$folder"

@@ -18,8 +18,8 @@ under_slurm() {
 }
 
 failure_under_slurm() {
-    LUCID=$lucid cluster head sbatch -W --output=log "$source_dir/launch/attend.sbatch" --input none.safetensors --output none
-    expect "exit code of sbatch -W with a bad input" $? 1
+    run_batch --output=log "$source_dir/launch/attend.sbatch" --input none.safetensors --output none
+    expect "exit code of a job with a bad input" $? 1
     expect "lines that name the bad input" "$(grep -c '^lucid: .*none\.safetensors' log)" 1
 }
 

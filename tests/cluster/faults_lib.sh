@@ -34,7 +34,7 @@ undisturbed() {
     await undisturbed "not done" 60 is_done undisturbed || return 1
     run_ms=$(($(now_ms) - begun))
     expect_success undisturbed
-    timeout=$((2 + (2 * start_ms + 999) / 1000))
+    timeout=$((1 + (2 * start_ms + 999) / 1000))
     printf 'undisturbed: starts in %d ms, runs for %d ms; seed %d, --timeout %d\n' "$start_ms" "$run_ms" "$seed" "$timeout"
 }
 
@@ -56,23 +56,11 @@ start_run() {
 
 # start_batch NAME: the same as a job of Slurm.
 start_batch() {
-    run_batch "$1" "$source_dir/launch/attend.sbatch" --input qkv.safetensors --output "$work/$1.safetensors" --timeout $timeout \
-        --threads 1 --quiet --checkpoint-every 0.2 &
+    LUCID_CHECKPOINT=$work/$1.checkpoint run_batch --no-requeue --output="$1.err" "$source_dir/launch/attend.sbatch" \
+        --input qkv.safetensors --output "$work/$1.safetensors" --timeout $timeout --threads 1 --quiet --checkpoint-every 0.2 &
     run=$!
     name=$1
     await "$1" "not at work" 60 is_at_work "$1"
-}
-
-# Until the job is over, with its exit code. sbatch -W looks only every half minute.
-run_batch() { # NAME SCRIPT ARGUMENTS...
-    local job shown
-    job=$(LUCID=$lucid LUCID_CHECKPOINT=$work/$1.checkpoint cluster head sbatch --parsable --no-requeue --output="$1.err" "${@:2}") || return 1
-    while shown=$(cluster head scontrol --oneliner show job "$job"); do
-        [[ $shown =~ JobState=(PENDING|RUNNING|COMPLETING|CONFIGURING) ]] || break
-        sleep 0.2
-    done
-    [[ $shown =~ ExitCode=([0-9]+):([0-9]+) ]] || return 1
-    return $((BASH_REMATCH[1] + BASH_REMATCH[2]))
 }
 
 run_local() { # NAME [RANKS OPTIONS...]

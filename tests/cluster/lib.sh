@@ -27,6 +27,18 @@ skip_unless_possible() {
     lacks=$(cluster check "$@") || { printf 'skipped: %s\n' "$lacks"; exit 77; }
 }
 
+# run_batch OPTIONS SCRIPT ARGUMENTS...: until the job is over, with its exit code. sbatch -W looks only every ten seconds.
+run_batch() {
+    local job shown
+    job=$(LUCID=$lucid cluster head sbatch --parsable "$@") || return 1
+    while shown=$(cluster head scontrol --oneliner show job "$job"); do
+        [[ $shown =~ JobState=(PENDING|RUNNING|COMPLETING|CONFIGURING) ]] || break
+        sleep 0.2
+    done
+    [[ $shown =~ ExitCode=([0-9]+):([0-9]+) ]] || return 1
+    return $((BASH_REMATCH[1] + BASH_REMATCH[2]))
+}
+
 # refuse CODE PATTERN ARGUMENTS...: ends with CODE, one line on stderr that matches PATTERN, nothing on stdout.
 refuse() {
     local code=$1 pattern=$2

@@ -97,7 +97,7 @@ limit() {
 }
 
 RANDOM=$(date +%s)
-"$lucid" attend "${input[@]}" --output want.safetensors --save out,y,lse --quiet || complain "the local run failed"
+"$lucid" attend "${input[@]}" --threads 2 --output want.safetensors --save out,y,lse --quiet || complain "the local run failed"
 cluster up 4 --slurm || { complain "up failed"; finish; }
 for kind in "${kinds[@]}"; do $kind; done
 expect_clean_down

@@ -34,7 +34,7 @@ static void stopped(lucid_comm *comm) {
 
 /* Slower than the deadline, but alive: no fault, and the collective waits. */
 static void slow(lucid_comm *comm) {
-    if (comm->rank == comm->world_size - 1) compute(3);
+    if (comm->rank == comm->world_size - 1) compute(1.8);
     REQUIRE(lucid_comm_barrier(comm));
     printf("came through\n");
 }
@@ -43,7 +43,7 @@ static void slow(lucid_comm *comm) {
 static void suspended(lucid_comm *comm) {
     const pid_t child = fork();
     if (child == 0) {
-        usleep(2000000);
+        usleep(1600000);
         kill(getppid(), SIGCONT);
         _exit(0);
     }
@@ -75,7 +75,7 @@ static void failing_alone(lucid_comm *comm) {
 /* While the transport is lent nobody listens: a rank may be silent. */
 static void lent(lucid_comm *comm) {
     REQUIRE(lucid_comm_lend(comm));
-    compute(comm->rank == 0 ? 0.1 : 2);
+    compute(comm->rank == 0 ? 0.1 : 1.8);
     REQUIRE(lucid_comm_reclaim(comm));
     compute(0.3);
     printf("came through\n");
