@@ -30,15 +30,17 @@ fault_mpirun() {
     start_run "$1" && at_random_moment kill_mpirun "$1" && expect_end "$1" 20
 }
 
-# While MPI starts ranks cannot know of each other: all that is promised is an end.
+# While MPI starts ranks cannot know of each other: all that is promised is an end. After a cut mpirun has words for that
+# host on their way then, and waits for TCP to give up.
 fault_early() {
-    local signals=(-KILL -STOP)
+    local faults=("strike -KILL" "strike -STOP" "cluster cut h1")
     launch_run "$1"
     await "$1" "no ranks" 60 ranks_are_there "$1" $n_ranks || return
     pause_ms $((RANDOM % start_ms))
-    strike "${signals[RANDOM % 2]}"
+    ${faults[RANDOM % 3]}
     faulted=$(now_ms)
-    expect_end "$1" $((timeout + 30))
+    expect_end "$1" $((timeout + 60)) 40
+    cluster mend h1
 }
 
 # Named within the timeout and 2 s, by a survivor.
@@ -48,7 +50,6 @@ fault_stop() {
     expect_end "$1" $((timeout + 30))
 }
 
-# Not while MPI starts: there mpirun has words for that host on their way, and then waits for TCP, a quarter of an hour.
 fault_cut() {
     start_run "$1" && at_random_moment cluster cut h1 || return
     expect_named "$1" $((timeout + 2))
