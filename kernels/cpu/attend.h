@@ -50,6 +50,35 @@ INLINE void softmax_block(float *p, const bool careful, const int rows, const in
     }
 }
 
+/* p = exp2(x) of one vector of keys, the scores as the sum of eight chains, added without loss into two numbers. */
+INLINE void compensated_block(float *p, const int rows, const float *panel, const float *m, const float *kt, int d) {
+    vec acc[PANEL_ROWS][2], sum[PANEL_ROWS], lost[PANEL_ROWS];
+    const int length = (d + 7) / 8;
+    UNROLL for (int r = 0; r < rows; r++) sum[r] = vec_set1(-m[r]), lost[r] = vec_zero();
+    for (int c = 0; c < d; c += length) {
+        score_chain(acc, POSITIVE, rows, 1, panel + c * VEC, kt + c * GRANULE, d - c < length ? d - c : length);
+        UNROLL for (int r = 0; r < rows; r++) {
+            vec next = vec_add(sum[r], acc[r][0]), added = vec_sub(next, sum[r]);
+            vec error = vec_add(vec_sub(sum[r], vec_sub(next, added)), vec_sub(acc[r][0], added));
+            sum[r] = next, lost[r] = vec_add(lost[r], error);
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++) {
+        vec weight = vec_exp2(sum[r]);
+        vec_store(p + r * GRANULE, vec_fma(weight, vec_mul(lost[r], vec_set1((float)M_LN2)), weight));
+    }
+}
+
+/* p = exp2(x) of cols vectors of keys. */
+INLINE void weights_block(float *p, const lucid_precision precision, const int rows, const int cols, const float *panel,
+                          const float *m, const float *kt, int d) {
+    if (precision != LUCID_COMPENSATED) {
+        softmax_block(p, precision == LUCID_CAREFUL, rows, cols, panel, m, kt, d);
+        return;
+    }
+    UNROLL for (int v = 0; v < cols; v++) compensated_block(p + v * VEC, rows, panel, m, kt + v * VEC, d);
+}
+
 /* Row r may see the first n_seen + r keys of a granule: n_seen is 64 but on the diagonal, where later ones are cut off
  * here, before anything can see them. */
 INLINE void cut_future(float *p, const int rows, int n_seen) {
@@ -59,11 +88,11 @@ INLINE void cut_future(float *p, const int rows, int n_seen) {
 }
 
 /* p = exp2(x) of a panel with a granule's keys; returns its row sums. */
-INLINE vec softmax_scores(const softmax_panel *s, const bool careful, const int rows, const float *kt, int d,
-                          int n_seen) {
+INLINE vec softmax_scores(const softmax_panel *s, const lucid_precision precision, const int rows, const float *kt,
+                          int d, int n_seen) {
     int n_keys = n_seen < GRANULE ? n_seen + rows - 1 : GRANULE, j = 0;
-    for (; j + VEC < n_keys; j += 2 * VEC) softmax_block(s->p + j, careful, rows, 2, s->panel, s->m, kt + j, d);
-    if (j < n_keys) softmax_block(s->p + j, careful, rows, 1, s->panel, s->m, kt + j, d);
+    for (; j + VEC < n_keys; j += 2 * VEC) weights_block(s->p + j, precision, rows, 2, s->panel, s->m, kt + j, d);
+    if (j < n_keys) weights_block(s->p + j, precision, rows, 1, s->panel, s->m, kt + j, d);
     if (n_seen < GRANULE) cut_future(s->p, rows, n_seen);
 
     vec sum[VEC];
@@ -102,50 +131,59 @@ static __attribute__((noinline, cold)) void raise_reference(softmax_panel *s, un
     }
 }
 
-INLINE void softmax_granule(softmax_panel *s, const bool careful, const int rows, const float *key, lucid_shape shape,
-                            int n_seen) {
+/* o += p y, over n_keys keys: one chain, or one for each half. */
+INLINE void softmax_values(const softmax_panel *s, const lucid_precision precision, const int rows, const float *y,
+                           int w, int n_keys) {
+    const int length = precision == LUCID_COMPENSATED ? GRANULE / 2 : GRANULE;
+    for (int j = 0; j < n_keys; j += length)
+        product(s->o, ADD, rows, s->p + j, GRANULE, y + j * w, w, n_keys - j < length ? n_keys - j : length);
+}
+
+INLINE void softmax_granule(softmax_panel *s, const lucid_precision precision, const int rows, const float *key,
+                            lucid_shape shape, int n_seen) {
     const vec limit = vec_set1((float)(1ull << LUCID_RESCALE_EXPONENT));
-    vec sums = softmax_scores(s, careful, rows, key, shape.head_dim, n_seen);
+    vec sums = softmax_scores(s, precision, rows, key, shape.head_dim, n_seen);
     unsigned high = vec_not_below(sums, limit);
     if (__builtin_expect(high != 0, 0)) {
         raise_reference(s, high, key, shape, n_seen);
-        sums = softmax_scores(s, careful, rows, key, shape.head_dim, n_seen);
+        sums = softmax_scores(s, precision, rows, key, shape.head_dim, n_seen);
     }
     vec_store(s->l, vec_add(vec_load(s->l), sums));
     int n_keys = n_seen < GRANULE ? n_seen + rows - 1 : GRANULE;
-    product(s->o, ADD, rows, s->p, GRANULE, key + lucid_record_values(shape), shape.value_ld, n_keys);
+    softmax_values(s, precision, rows, key + lucid_record_values(shape), shape.value_ld, n_keys);
 }
 
 INLINE void attend_panel(const int rows, int i0, float *state, const float *qt, const float *const *keys,
-                         int64_t n_keys, bool diagonal, const bool careful, double scale, lucid_shape shape,
-                         float *scratch) {
+                         int64_t n_keys, bool diagonal, const lucid_precision precision, double scale,
+                         lucid_shape shape, float *scratch) {
     float *m = state, *l = state + GRANULE;
     softmax_panel s = {.o = state + 2 * GRANULE + (size_t)i0 * shape.value_ld, .p = scratch};
     s.panel = pack_panel(scratch + GRANULE * GRANULE, qt, vec_set1((float)scale), i0, shape.head_dim);
     memcpy(s.m, m + i0, rows * sizeof *m);
     memcpy(s.l, l + i0, rows * sizeof *l);
     for (int64_t g = 0; g < n_keys; g++)
-        softmax_granule(&s, careful, rows, keys[g], shape, diagonal ? i0 + 1 : GRANULE);
+        softmax_granule(&s, precision, rows, keys[g], shape, diagonal ? i0 + 1 : GRANULE);
     memcpy(m + i0, s.m, rows * sizeof *m);
     memcpy(l + i0, s.l, rows * sizeof *l);
 }
 
-static void attend_fast(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
-                        double scale, lucid_shape shape, float *scratch) {
-    FOR_EACH_PANEL(attend_panel, state, qt, keys, n_keys, diagonal, false, scale, shape, scratch);
-}
-
-static void attend_careful(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
-                           double scale, lucid_shape shape, float *scratch) {
-    FOR_EACH_PANEL(attend_panel, state, qt, keys, n_keys, diagonal, true, scale, shape, scratch);
-}
+/* attend_fast, ...: `attend` of one precision in fp32. */
+#define DEFINE_ATTEND(name, precision)                                                                                \
+    static void attend_##name(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal, \
+                              double scale, lucid_shape shape, float *scratch) {                                      \
+        FOR_EACH_PANEL(attend_panel, state, qt, keys, n_keys, diagonal, precision, scale, shape, scratch);            \
+    }
+DEFINE_ATTEND(fast, LUCID_FAST)
+DEFINE_ATTEND(careful, LUCID_CAREFUL)
+DEFINE_ATTEND(compensated, LUCID_COMPENSATED)
 
 static void attend(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
                    lucid_precision precision, double scale, lucid_shape shape, float *scratch) {
     unsigned mode = float_mode_enter();
-    (precision == LUCID_EXACT     ? attend_exact
-     : precision == LUCID_CAREFUL ? attend_careful
-                                  : attend_fast)(state, qt, keys, n_keys, diagonal, scale, shape, scratch);
+    (precision == LUCID_EXACT         ? attend_exact
+     : precision == LUCID_COMPENSATED ? attend_compensated
+     : precision == LUCID_CAREFUL     ? attend_careful
+                                      : attend_fast)(state, qt, keys, n_keys, diagonal, scale, shape, scratch);
     float_mode_leave(mode);
 }
 
@@ -158,33 +196,51 @@ static void attend_begin(float *state, const float *qt, const float *record, dou
     memset(state + GRANULE, 0, sizeof(float) * (lucid_state_floats(shape) - GRANULE));
 }
 
+/* a / l, given 1 / l rounded: the residual of the product corrects it to what a division gives, but for ties, in a
+ * fifth of the time. */
+INLINE vec divide(vec a, vec l, vec inverse) {
+    vec quotient = vec_mul(a, inverse);
+    return vec_fma(vec_fnma(quotient, l, a), inverse, quotient);
+}
+
 /* One row (value_dim) of the output, o / l; the last vector is cut through a buffer. */
 INLINE void divide_row(float *out, const float *o, float l, int value_dim) {
     float buffer[VEC] __attribute__((aligned(64)));
-    vec x = vec_set1(l);
+    vec x = vec_set1(l), inverse = vec_set1(1 / l);
     int c = 0;
-    for (; c + VEC <= value_dim; c += VEC) vec_storeu(out + c, vec_div(vec_load(o + c), x));
+    for (; c + VEC <= value_dim; c += VEC) vec_storeu(out + c, divide(vec_load(o + c), x, inverse));
     if (c == value_dim) return;
-    vec_store(buffer, vec_div(vec_load(o + c), x));
+    vec_store(buffer, divide(vec_load(o + c), x, inverse));
     memcpy(out + c, buffer, (value_dim - c) * sizeof *out);
 }
 
-/* log2 of a positive number to 6e-8 absolutely, in a third of log2's time: libm's log2f on the mantissa alone. */
-static double log2_of(float x) {
-    int exponent;
-    float mantissa = frexpf(x, &exponent);
-    return exponent + (double)log2f(mantissa);
+/* result (64) = log2 x of positive normal numbers, to 1e-9: 2 atanh((m - 1) / (m + 1)) / ln 2 of a mantissa within a
+ * factor sqrt(2) of 1. Written for the compiler to vectorise. */
+static void log2_all(double *restrict result, const float *restrict x) {
+    for (int i = 0; i < GRANULE; i++) {
+        int32_t bits, mantissa_bits, exponent;
+        float mantissa;
+        memcpy(&bits, x + i, sizeof bits);
+        exponent = (bits - 0x3f3504f3) >> 23; /* the bits of sqrt(1 / 2) */
+        mantissa_bits = bits - exponent * (1 << 23);
+        memcpy(&mantissa, &mantissa_bits, sizeof mantissa);
+        double above = (double)mantissa - 1, f = above / (above + 2), s = f * f;
+        double series = f + f * s * (1.0 / 3 + s * (1.0 / 5 + s * (1.0 / 7 + s * (1.0 / 9))));
+        result[i] = exponent + 2 * M_LOG2E * series;
+    }
 }
 
 static void attend_finish(float *out, float *lse, const float *state, int n_rows, lucid_shape shape) {
     const float *m = state, *l = state + GRANULE, *o = state + 2 * GRANULE;
+    double log2_l[GRANULE] __attribute__((aligned(64)));
+    log2_all(log2_l, l);
     for (int i = 0; i < n_rows; i++, out += shape.value_dim, o += shape.value_ld) {
         if (l[i] == 0) {
             memset(out, 0, shape.value_dim * sizeof *out);
             lse[i] = -INFINITY;
         } else {
             divide_row(out, o, l[i], shape.value_dim);
-            lse[i] = (float)((m[i] + log2_of(l[i])) * M_LN2);
+            lse[i] = (float)((m[i] + log2_l[i]) * M_LN2);
         }
     }
 }

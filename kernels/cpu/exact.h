@@ -43,8 +43,9 @@ INLINE void exact_chain(vecd acc[EXACT_ROWS][2], const double *a, const int a_ro
     }
 }
 
-static void exact_scores(const exact_scratch *s, int i0, int d) {
-    for (int j = 0; j < GRANULE; j += 2 * VECD) {
+/* Scores of EXACT_ROWS rows with the first n_keys keys, or some more. */
+static void exact_scores(const exact_scratch *s, int i0, int d, int n_keys) {
+    for (int j = 0; j < n_keys; j += 2 * VECD) {
         vecd acc[EXACT_ROWS][2];
         exact_chain(acc, s->q + i0, 1, GRANULE, s->k + j, GRANULE, d);
         UNROLL for (int r = 0; r < EXACT_ROWS; r++) {
@@ -64,13 +65,15 @@ INLINE vecd vecd_exp2(vecd a) {
     return vecd_scale(p, a);
 }
 
-/* p (64) = exp2(scores - m), zero from key n_seen on; returns the sum. */
+/* p = exp2(scores - m) of the first n_seen keys, then zeros to the end of the 2 VECD keys that they end in; returns the
+ * sum. */
 static double exact_weights(double *p, const double *scores, float m, int n_seen) {
     vecd shift = vecd_set1(-(double)m), sums = vecd_set1(0);
     double lanes[VECD] __attribute__((aligned(64))), sum = 0;
-    UNROLL for (int j = 0; j < GRANULE; j += VECD) vecd_store(p + j, vecd_exp2(vecd_add(vecd_load(scores + j), shift)));
-    for (int j = n_seen; j < GRANULE; j++) p[j] = 0;
-    for (int j = 0; j < GRANULE; j += VECD) sums = vecd_add(sums, vecd_load(p + j));
+    int end = (n_seen + 2 * VECD - 1) / (2 * VECD) * (2 * VECD);
+    for (int j = 0; j < end; j += VECD) vecd_store(p + j, vecd_exp2(vecd_add(vecd_load(scores + j), shift)));
+    for (int j = n_seen; j < end; j++) p[j] = 0;
+    for (int j = 0; j < end; j += VECD) sums = vecd_add(sums, vecd_load(p + j));
     vecd_store(lanes, sums);
     for (int lane = 0; lane < VECD; lane++) sum += lanes[lane];
     return sum;
@@ -96,11 +99,11 @@ static double exact_row(double *p, const double *scores, float *m, float *l, flo
     return 1 / sum;
 }
 
-/* o (EXACT_ROWS, w) = factor o + p y */
-static void exact_values(float *o, const double factor[EXACT_ROWS], const exact_scratch *s, int w) {
+/* o (EXACT_ROWS, w) = factor o + p y, p (EXACT_ROWS, n_keys) */
+static void exact_values(float *o, const double factor[EXACT_ROWS], const exact_scratch *s, int w, int n_keys) {
     for (int c = 0; c < w; c += 2 * VECD) {
         vecd acc[EXACT_ROWS][2];
-        exact_chain(acc, s->p, GRANULE, 1, s->y + c, w, GRANULE);
+        exact_chain(acc, s->p, GRANULE, 1, s->y + c, w, n_keys);
         UNROLL for (int r = 0; r < EXACT_ROWS; r++) {
             float *x = o + r * w + c;
             vecd_narrow(x, vecd_fma(vecd_widen(x), vecd_set1(factor[r]), acc[r][0]));
@@ -115,12 +118,13 @@ static void exact_granule(const exact_scratch *s, float *state, const float *key
     widen_all(s->y, key + lucid_record_values(shape), 1, (size_t)GRANULE * shape.value_ld);
     for (int i0 = 0; i0 < GRANULE; i0 += EXACT_ROWS) {
         double factor[EXACT_ROWS];
-        exact_scores(s, i0, shape.head_dim);
+        int n_keys = diagonal ? i0 + EXACT_ROWS : GRANULE; /* the last of these rows sees */
+        exact_scores(s, i0, shape.head_dim, n_keys);
         for (int r = 0; r < EXACT_ROWS; r++)
             factor[r] = exact_row(s->p + r * GRANULE, s->scores + r * GRANULE, m + i0 + r, l + i0 + r,
                                   o + (size_t)(i0 + r) * shape.value_ld, diagonal ? i0 + r + 1 : GRANULE, diagonal,
                                   shape.value_ld);
-        exact_values(o + (size_t)i0 * shape.value_ld, factor, s, shape.value_ld);
+        exact_values(o + (size_t)i0 * shape.value_ld, factor, s, shape.value_ld, n_keys);
     }
 }
 

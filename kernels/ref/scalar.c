@@ -173,10 +173,39 @@ static void attend_begin(float *state, const float *qt, const float *record, dou
     }
 }
 
+/* a + b, and what rounding it lost added to lost: Knuth's TwoSum. */
+static float add_exactly(float a, float b, float *lost) {
+    float sum = a + b, added = sum - a;
+    *lost += (a - (sum - added)) + (b - added);
+    return sum;
+}
+
+/* p_j = exp2(x_ij), compensated. */
+static void compensated_weights(float *p, float m, const float *qt, int i, const float *kt, float scale, int d,
+                                int n_keys) {
+    const int length = (d + 7) / 8;
+    float part[GRANULE], lost[GRANULE] = {0};
+    for (int j = 0; j < n_keys; j++) p[j] = -m;
+    for (int c = 0; c < d; c += length) {
+        dots(part, 0, scale, qt, i, kt, c, d - c < length ? d : c + length, n_keys);
+        for (int j = 0; j < n_keys; j++) p[j] = add_exactly(p[j], part[j], &lost[j]);
+    }
+    for (int j = 0; j < n_keys; j++) {
+        float weight = exp2_of(p[j]);
+        p[j] = weight + weight * (lost[j] * (float)M_LN2);
+    }
+}
+
 /* p_j = exp2(x_ij); returns their sum */
 static float softmax_row(float *p, float m, const float *qt, int i, const float *kt, float scale, int d, int n_keys,
-                         bool careful) {
+                         lucid_precision precision) {
     float sum = 0, second[GRANULE];
+    bool careful = precision == LUCID_CAREFUL;
+    if (precision == LUCID_COMPENSATED) {
+        compensated_weights(p, m, qt, i, kt, scale, d, n_keys);
+        for (int j = 0; j < n_keys; j++) sum += p[j];
+        return sum;
+    }
     int first = careful ? d - d / 2 : d;
     dots(p, careful ? 0 : -m, scale, qt, i, kt, 0, first, n_keys);
     dots(second, 0, scale, qt, i, kt, first, d, n_keys);
@@ -197,17 +226,22 @@ static void raise_reference(float *m, float *l, float *o, const float *qt, int i
 }
 
 static void attend_row(float *state, const float *qt, int i, const float *key, float scale, lucid_shape shape,
-                       int n_keys, bool careful) {
+                       int n_keys, lucid_precision precision) {
+    const int length = precision == LUCID_COMPENSATED ? GRANULE / 2 : GRANULE;
+    const float *y = key + lucid_record_values(shape);
     float p[GRANULE], weighted[LUCID_MAX_HEAD_DIM];
     float *m = state + i, *l = state + GRANULE + i, *o = state + 2 * GRANULE + i * shape.value_ld;
-    float sum = softmax_row(p, *m, qt, i, key, scale, shape.head_dim, n_keys, careful);
+    float sum = softmax_row(p, *m, qt, i, key, scale, shape.head_dim, n_keys, precision);
     if (!(sum <= (float)(1ull << LUCID_RESCALE_EXPONENT))) {
         raise_reference(m, l, o, qt, i, key, scale, shape, n_keys);
-        sum = softmax_row(p, *m, qt, i, key, scale, shape.head_dim, n_keys, careful);
+        sum = softmax_row(p, *m, qt, i, key, scale, shape.head_dim, n_keys, precision);
     }
     *l += sum;
-    weighted_sum(weighted, p, key + lucid_record_values(shape), shape.value_ld, n_keys);
-    for (int c = 0; c < shape.value_ld; c++) o[c] += weighted[c];
+    for (int j = 0; j < n_keys; j += length) {
+        weighted_sum(weighted, p + j, y + j * shape.value_ld, shape.value_ld,
+                     n_keys - j < length ? n_keys - j : length);
+        for (int c = 0; c < shape.value_ld; c++) o[c] += weighted[c];
+    }
 }
 
 /* 2^x to 1e-12 by Taylor's series; 0 below the normal numbers, infinity above them. */
@@ -281,7 +315,7 @@ static void attend(float *state, const float *qt, const float *const *keys, int6
             if (precision == LUCID_EXACT)
                 exact_row(state, qt, i, keys[g], scale, shape, n_seen, diagonal);
             else
-                attend_row(state, qt, i, keys[g], (float)scale, shape, n_seen, precision == LUCID_CAREFUL);
+                attend_row(state, qt, i, keys[g], (float)scale, shape, n_seen, precision);
         }
 }
 

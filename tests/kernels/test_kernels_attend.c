@@ -47,6 +47,7 @@ static void check_problem(problem *p, const char *what) {
     FOR_EACH_SET(set) {
         check_attend(set, p, LUCID_FAST, tolerance(p->shape.head_dim, reach), what);
         check_attend(set, p, LUCID_CAREFUL, tolerance(p->shape.head_dim, reach), what);
+        check_attend(set, p, LUCID_COMPENSATED, tolerance(p->shape.head_dim, reach / 8), what);
         check_attend(set, p, LUCID_EXACT, rounded, what);
     }
     problem_free(p);
