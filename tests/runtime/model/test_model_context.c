@@ -99,6 +99,52 @@ static void test_next(void) {
     case_free(&c);
 }
 
+/* A transport that counts: allgathers are exchanges, and nothing else should be called. */
+static const lucid_transport *counted;
+static int n_exchanges, n_others;
+
+static lucid_status count_allgather(lucid_comm *on, const void *send, void *recv, const size_t *recv_bytes) {
+    n_exchanges++;
+    return counted->allgather(on, send, recv, recv_bytes);
+}
+static lucid_status count_allreduce(lucid_comm *on, double *x, int n, lucid_reduction op) {
+    n_others++;
+    return counted->allreduce(on, x, n, op);
+}
+static lucid_status count_broadcast(lucid_comm *on, void *buffer, size_t bytes, int root) {
+    n_others++;
+    return counted->broadcast(on, buffer, bytes, root);
+}
+static lucid_status count_gather(lucid_comm *on, const void *send, size_t bytes, void *recv, const size_t *recv_bytes,
+                                 int root) {
+    n_others++;
+    return counted->gather(on, send, bytes, recv, recv_bytes, root);
+}
+
+/* A decoded token costs one exchange a layer, and no other collective once the first one has agreed on its room. */
+static void test_exchanges(void) {
+    golden_case c = case_read(golden_path, "lucid_rope", 132);
+    lucid_model *model;
+    lucid_context *context;
+    lucid_transport counting = *(counted = comm->transport);
+    counting.allgather = count_allgather;
+    counting.allreduce = count_allreduce;
+    counting.broadcast = count_broadcast;
+    counting.gather = count_gather;
+    REQUIRE(lucid_model_open(&model, comm, c.path, NULL));
+    REQUIRE(lucid_context_create(&context, model, comm, &(lucid_context_options){.max_tokens = 200}));
+    REQUIRE(lucid_context_append(context, c.ids, 130, NULL));
+    REQUIRE(lucid_context_append(context, c.ids + 130, 1, NULL));
+    comm->transport = &counting;
+    REQUIRE(lucid_context_append(context, c.ids + 131, 1, NULL));
+    comm->transport = counted;
+    CHECK(n_exchanges == model->config.n_layers && n_others == 0, "%d exchanges and %d others for %d layers",
+          n_exchanges, n_others, model->config.n_layers);
+    lucid_context_destroy(context);
+    lucid_model_close(model);
+    case_free(&c);
+}
+
 /* Refused on all ranks alike, before anything happens, so that the context can go on. */
 static void test_refused(void) {
     static const int32_t high[] = {1, 32}, low[] = {-1};
@@ -129,6 +175,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < COUNT(folders); i++) test_folder(folders[i]);
     for (int i = 0; i < COUNT(folders); i++) test_golden(folders[i]);
     test_next();
+    test_exchanges();
     test_refused();
     return worlds_close(comm, alone);
 }
