@@ -61,7 +61,7 @@ void lucid_convolve_back(float *dx, const float *dout, const lucid_conv_strip *s
  */
 void lucid_convolve_weight(float *dweight, const float *dout, const float *x, const lucid_conv_strip *strip);
 
-/* Projections of a chunk's rows, in place: those of tile after tile, each with its tail. */
+/* What a rank has of a chunk in one tile: consecutive rows. */
 typedef struct {
     int64_t index, row; /* in the text; of its first token of the chunk, local */
     int n_tokens;

@@ -4,13 +4,12 @@
 #include "runtime/model/context.h"
 #include "runtime/train/trainee.h"
 #include "tests/check.h"
-#include "tests/comm/drive.h"
+#include "tests/comm/worlds.h"
 #include "tests/runtime/train/oracle_of.h"
 #include "tests/scratch_folder.h"
 
 #include <ftw.h>
 
-#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 #define N_TOKENS     300
 #define VOCAB        23
 #define N_LAYERS     2
@@ -185,14 +184,11 @@ int main(void) {
     cases[2].config.qk_norm = LUCID_QKNORM_ON, cases[3].config.query_log_scale = 7;
     for (int i = 0; i < N_TOKENS; i++)
         ids[i] = (int32_t)((i < 40 ? i * 7 + i / 5 : ids[i - 9] * 5 + ids[i - 31] + i / 11) % VOCAB);
-    REQUIRE(lucid_comm_open(&comm, &(lucid_comm_options){.timeout = 60}));
-    REQUIRE(lucid_comm_open(&alone, &(lucid_comm_options){.transport = "self"}));
+    worlds_open(&comm, &alone);
     if (comm->rank == 0) scratch_make();
     REQUIRE(lucid_comm_broadcast(comm, scratch_folder, sizeof scratch_folder, 0));
     for (int i = 0; i < COUNT(cases); i++) test_case(&cases[i]);
     REQUIRE(lucid_comm_barrier(comm));
     if (comm->rank == 0) remove_folders();
-    lucid_comm_close(alone);
-    lucid_comm_close(comm);
-    return check_result();
+    return worlds_close(comm, alone);
 }
