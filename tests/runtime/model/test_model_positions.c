@@ -10,9 +10,9 @@
 
 #include <ftw.h>
 
-#define N_TOKENS     300
-#define VOCAB        23
-#define N_LAYERS     2
+#define N_TOKENS 300
+#define VOCAB    23
+#define N_LAYERS 2
 
 /* fp32 against fp64 through 2 layers, relative to the largest logit: 4e-6 is the largest seen. */
 #define TOLERANCE 5e-5
