@@ -11,14 +11,17 @@ submit() { # OUTPUT: prints the merging job's number
     LUCID=$lucid cluster head "$source_dir/launch/niah.sbatch" "${job[@]}" --output "$1"
 }
 
-wait_for() { # FILE
+# Until the command succeeds.
+wait_for() { # WHAT COMMAND...
     local tries
     for ((tries = 0; tries < 300; tries++)); do
-        [[ ! -e $1 ]] || return 0
+        ! "${@:2}" || return 0
         sleep 0.1
     done
     complain "no $1 after 30 s: $(cluster head squeue -a; tail -n 5 ./*.log)"
 }
+
+table_is_printed() { grep -hqs '^niah_short_noise_k3 *700 *30 *90 ' lucid-niah-*-merge.log; }
 
 same() { # FOLDER
     cmp local/samples.jsonl "$1/samples.jsonl" || complain "$1: other answers than a local run's"
@@ -29,9 +32,9 @@ whole() {
     local merge
     merge=$(submit out)
     [[ $merge =~ ^[0-9]+$ ]] || complain "no job number: '$merge'"
-    wait_for out/samples.jsonl
+    wait_for "samples" test -e out/samples.jsonl
     same out
-    grep -hq '^niah_short_noise_k3 *700 *30 *90 ' lucid-niah-*-merge.log || complain "no table: $(cat ./*-merge.log)"
+    wait_for "table" table_is_printed
 }
 
 # Again, over what is there: nothing is asked twice, and the last folder misses an answer.
@@ -39,7 +42,7 @@ again() {
     head -n 40 out/parts/700-k3/samples.jsonl >out/parts/700-k3/answers.x.0.jsonl
     rm out/parts/700-k3/samples.jsonl out/samples.jsonl
     submit out >/dev/null
-    wait_for out/samples.jsonl
+    wait_for "samples" test -e out/samples.jsonl
     same out
 }
 
