@@ -81,6 +81,19 @@ static void check_own_giant(void) {
     check_problem(&p, "own giant");
 }
 
+/* Scores of two chains that cancel and six that do not: what adding the chains loses must come back. */
+static void check_cancelling(void) {
+    problem p = problem_make(160, 64, 24, 6000);
+    for (int i = 0; i < p.n; i++) {
+        float *q = p.q + i * 64, *k = p.k + i * 64;
+        for (int c = 0; c < 8; c++) q[c] = q[16 + c] = 0;
+        q[0] = q[16] = k[0] = 64;
+        k[16] = -64;
+    }
+    FOR_EACH_SET(set) check_attend(set, &p, LUCID_COMPENSATED, tolerance(8, 8), "cancelling");
+    problem_free(&p);
+}
+
 /* A row that sees no key: out = 0, lse = -inf. */
 static void check_empty(const lucid_kernels *set) {
     lucid_shape s = lucid_shape_make(4, 5);
@@ -104,6 +117,7 @@ int main(void) {
     check_giant(130);
     check_giant(250);
     check_own_giant();
+    check_cancelling();
     FOR_EACH_SET(set) check_empty(set);
     return check_result();
 }
