@@ -15,5 +15,6 @@ lucid_status launch_batch(const launch_options *options, lucid_comm *comm);
 lucid_status launch_eval_niah(const launch_options *options, lucid_comm *comm);
 lucid_status launch_eval_merge(const launch_options *options, lucid_comm *comm);
 lucid_status launch_train(const launch_options *options, lucid_comm *comm);
+lucid_status launch_convert(const launch_options *options, lucid_comm *comm);
 
 #endif

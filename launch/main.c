@@ -93,7 +93,7 @@ static lucid_status run_command(launch_options *options, lucid_comm *comm) {
         [COMMAND_MAKE] = launch_make,           [COMMAND_GENERATE] = launch_generate,
         [COMMAND_SCORE] = launch_score,         [COMMAND_BATCH] = launch_batch,
         [COMMAND_EVAL_NIAH] = launch_eval_niah, [COMMAND_EVAL_MERGE] = launch_eval_merge,
-        [COMMAND_TRAIN] = launch_train,
+        [COMMAND_TRAIN] = launch_train,         [COMMAND_CONVERT] = launch_convert,
     };
     static lucid_job job; /* the options' texts; too large for a stack */
     LUCID_TRY(launch_options_share(options, &job, comm));

@@ -50,6 +50,8 @@ static lucid_status check_files(const launch_options *o, const launch_option *ra
         return lucid_fail(LUCID_ERR_USAGE, "attend needs --input FILE or --random N");
     if (o->command == COMMAND_MAKE && (!o->output || !o->random))
         return lucid_fail(LUCID_ERR_USAGE, "make needs --output FILE and --random N");
+    if (o->command == COMMAND_CONVERT && (!o->model || !o->output))
+        return lucid_fail(LUCID_ERR_USAGE, "convert needs --model DIR and --output DIR");
     if (o->command == COMMAND_EVAL_MERGE && (!o->input || !o->output))
         return lucid_fail(LUCID_ERR_USAGE, "eval merge needs --input DIR and --output DIR");
     return LUCID_OK;

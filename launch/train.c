@@ -33,7 +33,7 @@ typedef struct {
 /* --- rank 0: what the options ask for --- */
 
 static lucid_status read_file(char **text, const train *t, const char *name, bool needed) {
-    char path[LUCID_CHECKPOINT_MAX_PATH];
+    char path[LUCID_FOLDER_MAX_PATH];
     size_t n_bytes;
     if (snprintf(path, sizeof path, "%s/%s", t->options->model, name) >= (int)sizeof path)
         return lucid_fail(LUCID_ERR_IO, "%s: name too long", t->options->model);
@@ -95,6 +95,7 @@ static lucid_status read_input(train *t) {
     t->run.task = task_of(t);
     t->run.seed = (uint64_t)o->seed;
     t->run.deviation = o->deviation;
+    t->run.matching = o->matching;
     t->run.n_sequences = (int)o->sequences;
     t->run.tile = o->tile;
     t->run.adamw = (lucid_adamw){.beta1 = o->beta1, .beta2 = o->beta2, .decay = o->decay};
@@ -109,7 +110,7 @@ static lucid_status read_input(train *t) {
 }
 
 /* Where checkpoints are already, a run must say that it goes on with them. */
-static lucid_status check_output(char newest[LUCID_CHECKPOINT_MAX_PATH], const launch_options *o) {
+static lucid_status check_output(char newest[LUCID_FOLDER_MAX_PATH], const launch_options *o) {
     newest[0] = '\0';
     if (!o->output) return LUCID_OK;
     LUCID_TRY(lucid_checkpoint_find(newest, o->output));
@@ -324,7 +325,7 @@ static lucid_status run_steps(train *t) {
 }
 
 static lucid_status run(train *t) {
-    char newest[LUCID_CHECKPOINT_MAX_PATH] = "";
+    char newest[LUCID_FOLDER_MAX_PATH] = "";
     lucid_status status = LUCID_OK;
     if (t->comm->rank == 0) status = check_output(newest, t->options);
     if (t->comm->rank == 0 && !status) status = read_input(t);

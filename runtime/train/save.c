@@ -16,12 +16,6 @@
 #define NAME_FORMAT "step-%09" PRId64
 #define MAX_KEPT    4096 /* checkpoints in a folder */
 
-static lucid_status join(char path[LUCID_CHECKPOINT_MAX_PATH], const char *folder, const char *name) {
-    const int n = snprintf(path, LUCID_CHECKPOINT_MAX_PATH, "%s/%s", folder, name);
-    if (n < LUCID_CHECKPOINT_MAX_PATH) return LUCID_OK;
-    return lucid_fail(LUCID_ERR_IO, "%.60s...: too long a path", folder);
-}
-
 /* --- tensors of a training, as files have them --- */
 
 /* The arrays that a prefix of names stands for. */
@@ -33,29 +27,16 @@ typedef struct {
 static lucid_status write_arrays(const lucid_trainee *t, const char *path, const char *job, const tensor_array *arrays,
                                  int n_arrays) {
     const int n = t->n_slots * n_arrays;
-    char(*names)[96] = malloc((size_t)n * sizeof *names);
-    lucid_safetensors_tensor *tensors = calloc((size_t)n, sizeof *tensors);
-    lucid_safetensors_writer *writer = NULL;
-    lucid_status status = names && tensors ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory for %d names", n);
-    for (int i = 0; !status && i < n; i++) {
-        const lucid_model_slot *slot = &t->slots[i % t->n_slots];
-        snprintf(names[i], sizeof names[i], "%s%s", arrays[i / t->n_slots].prefix, slot->name);
-        tensors[i] = (lucid_safetensors_tensor){.name = names[i], .dtype = "F32", .n_dims = slot->n_dims};
-        memcpy(tensors[i].shape, slot->shape, sizeof slot->shape);
+    lucid_model_entry *entries = malloc((size_t)n * sizeof *entries);
+    if (!entries) return lucid_fail(LUCID_ERR_MEMORY, "no memory for %d tensors", n);
+    for (int i = 0; i < n; i++) {
+        const tensor_array *a = &arrays[i / t->n_slots];
+        const int slot = i % t->n_slots;
+        entries[i] = (lucid_model_entry){.slot = &t->slots[slot], .values = a->values + t->first[slot]};
+        snprintf(entries[i].name, sizeof entries[i].name, "%s%s", a->prefix, t->slots[slot].name);
     }
-    const lucid_safetensors_pair format = {"format", "pt"}; /* which transformers asks for */
-    const lucid_safetensors_spec spec = {
-        .path = path, .job = job, .tensors = tensors, .n_tensors = n, .metadata = &format, .n_metadata = 1};
-    if (!status) status = lucid_safetensors_plan(&writer, &spec);
-    if (!status) status = lucid_safetensors_create(writer, NULL);
-    for (int i = 0; !status && i < n; i++)
-        status = lucid_safetensors_write(writer, names[i], 0, lucid_trainee_elements(t, i % t->n_slots),
-                                         arrays[i / t->n_slots].values + t->first[i % t->n_slots]);
-    if (!status) status = lucid_safetensors_finish(writer);
-    if (!status) status = lucid_safetensors_commit(writer);
-    lucid_safetensors_destroy(writer);
-    free(tensors);
-    free(names);
+    const lucid_status status = lucid_model_entries_write(entries, n, path, LUCID_F32, job);
+    free(entries);
     return status;
 }
 
@@ -88,35 +69,26 @@ static lucid_status read_arrays(const lucid_trainee *t, const char *path, const 
 
 /* --- small files --- */
 
-static lucid_status write_text(const char *folder, const char *name, const char *text) {
-    char path[LUCID_CHECKPOINT_MAX_PATH];
-    LUCID_TRY(join(path, folder, name));
-    FILE *file = fopen(path, "w");
-    bool written = file && fputs(text, file) >= 0 && fflush(file) == 0 && fsync(fileno(file)) == 0;
-    if (file && fclose(file)) written = false;
-    return written ? LUCID_OK : lucid_fail(LUCID_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
-}
-
 static lucid_status write_state(const lucid_training *t, const char *folder) {
     char recipe[LUCID_RECIPE_MAX];
     lucid_training_recipe(recipe, t);
     json_t *state =
         json_pack("{s:i, s:I, s:s}", "format", 1, "steps", (json_int_t)lucid_training_steps(t), "recipe", recipe);
     char *text = state ? json_dumps(state, JSON_INDENT(2)) : NULL;
-    const lucid_status status =
-        text ? write_text(folder, "state.json", text) : lucid_fail(LUCID_ERR_MEMORY, "no memory for a state");
+    const lucid_status status = text ? lucid_folder_write_text(folder, "state.json", text)
+                                     : lucid_fail(LUCID_ERR_MEMORY, "no memory for a state");
     free(text);
     json_decref(state);
     return status;
 }
 
 static lucid_status read_state(lucid_training *t, const char *folder) {
-    char path[LUCID_CHECKPOINT_MAX_PATH], recipe[LUCID_RECIPE_MAX];
+    char path[LUCID_FOLDER_MAX_PATH], recipe[LUCID_RECIPE_MAX];
     json_error_t error;
     json_int_t steps = -1;
     int format = 0;
     const char *found = "";
-    LUCID_TRY(join(path, folder, "state.json"));
+    LUCID_TRY(lucid_folder_join(path, folder, "state.json"));
     lucid_training_recipe(recipe, t);
     json_t *state = json_load_file(path, 0, &error);
     lucid_status status = LUCID_OK;
@@ -138,9 +110,9 @@ static lucid_status read_state(lucid_training *t, const char *folder) {
 static void remove_folder(const char *path) {
     static const char *const names[] = {"config.json", "tokenizer.json", "model.safetensors", "moments.safetensors",
                                         "state.json"};
-    char file[LUCID_CHECKPOINT_MAX_PATH];
+    char file[LUCID_FOLDER_MAX_PATH];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (!join(file, path, names[i])) unlink(file);
+        if (!lucid_folder_join(file, path, names[i])) unlink(file);
     rmdir(path);
 }
 
@@ -167,7 +139,7 @@ static lucid_status list_steps(int64_t *steps, int *n, const char *folder) {
     return LUCID_OK;
 }
 
-lucid_status lucid_checkpoint_find(char path[LUCID_CHECKPOINT_MAX_PATH], const char *folder) {
+lucid_status lucid_checkpoint_find(char path[LUCID_FOLDER_MAX_PATH], const char *folder) {
     int64_t steps[MAX_KEPT];
     char name[32];
     int n;
@@ -175,7 +147,7 @@ lucid_status lucid_checkpoint_find(char path[LUCID_CHECKPOINT_MAX_PATH], const c
     LUCID_TRY(list_steps(steps, &n, folder));
     if (n == 0) return LUCID_OK;
     snprintf(name, sizeof name, NAME_FORMAT, steps[0]);
-    return join(path, folder, name);
+    return lucid_folder_join(path, folder, name);
 }
 
 static lucid_status remove_old(const char *folder, int keep) {
@@ -183,9 +155,9 @@ static lucid_status remove_old(const char *folder, int keep) {
     int n;
     LUCID_TRY(list_steps(steps, &n, folder));
     for (int i = keep; keep > 0 && i < n; i++) {
-        char path[LUCID_CHECKPOINT_MAX_PATH], name[32];
+        char path[LUCID_FOLDER_MAX_PATH], name[32];
         snprintf(name, sizeof name, NAME_FORMAT, steps[i]);
-        LUCID_TRY(join(path, folder, name));
+        LUCID_TRY(lucid_folder_join(path, folder, name));
         remove_folder(path);
     }
     return LUCID_OK;
@@ -199,30 +171,25 @@ static lucid_status fill_folder(lucid_training *t, const char *path, const lucid
     const lucid_moments *m = lucid_training_moments(t);
     const tensor_array weights = {"", trainee->parameters};
     const tensor_array moments[] = {{"first.", m->first}, {"second.", m->second}};
-    char file[LUCID_CHECKPOINT_MAX_PATH];
-    LUCID_TRY(write_text(path, "config.json", texts->config));
-    if (texts->tokenizer) LUCID_TRY(write_text(path, "tokenizer.json", texts->tokenizer));
-    LUCID_TRY(join(file, path, "model.safetensors"));
+    char file[LUCID_FOLDER_MAX_PATH];
+    LUCID_TRY(lucid_folder_write_text(path, "config.json", texts->config));
+    if (texts->tokenizer) LUCID_TRY(lucid_folder_write_text(path, "tokenizer.json", texts->tokenizer));
+    LUCID_TRY(lucid_folder_join(file, path, "model.safetensors"));
     LUCID_TRY(write_arrays(trainee, file, job, &weights, 1));
-    LUCID_TRY(join(file, path, "moments.safetensors"));
+    LUCID_TRY(lucid_folder_join(file, path, "moments.safetensors"));
     LUCID_TRY(write_arrays(trainee, file, job, moments, 2));
     return write_state(t, path);
 }
 
-static lucid_status make_folder(const char *path) {
-    if (mkdir(path, 0777) == 0 || errno == EEXIST) return LUCID_OK;
-    return lucid_fail(LUCID_ERR_IO, "%s: cannot make the folder: %s", path, strerror(errno));
-}
-
 static lucid_status save(lucid_training *t, const char *folder, const lucid_checkpoint_texts *texts, const char *job) {
-    char name[128], path[LUCID_CHECKPOINT_MAX_PATH], temporary[LUCID_CHECKPOINT_MAX_PATH];
+    char name[128], path[LUCID_FOLDER_MAX_PATH], temporary[LUCID_FOLDER_MAX_PATH];
     snprintf(name, sizeof name, NAME_FORMAT, lucid_training_steps(t));
-    LUCID_TRY(join(path, folder, name));
+    LUCID_TRY(lucid_folder_join(path, folder, name));
     if (access(path, F_OK) == 0) return LUCID_OK;
     snprintf(name, sizeof name, ".step.tmp.%s", job);
-    LUCID_TRY(join(temporary, folder, name));
-    LUCID_TRY(make_folder(folder));
-    LUCID_TRY(make_folder(temporary));
+    LUCID_TRY(lucid_folder_join(temporary, folder, name));
+    LUCID_TRY(lucid_folder_make(folder));
+    LUCID_TRY(lucid_folder_make(temporary));
     lucid_status status = fill_folder(t, temporary, texts, job);
     if (!status && rename(temporary, path))
         status = lucid_fail(LUCID_ERR_IO, "%s: cannot rename: %s", path, strerror(errno));
@@ -243,16 +210,16 @@ lucid_status lucid_checkpoint_save(lucid_training *t, lucid_comm *comm, const ch
 static lucid_status read_weights(lucid_training *t, const char *path) {
     const lucid_trainee *trainee = lucid_training_trainee(t);
     const tensor_array weights = {"", trainee->parameters};
-    char file[LUCID_CHECKPOINT_MAX_PATH];
-    LUCID_TRY(join(file, path, "model.safetensors"));
+    char file[LUCID_FOLDER_MAX_PATH];
+    LUCID_TRY(lucid_folder_join(file, path, "model.safetensors"));
     return read_arrays(trainee, file, &weights, 1);
 }
 
 static lucid_status read_moments(lucid_training *t, const char *path) {
     const lucid_moments *m = lucid_training_moments(t);
     const tensor_array moments[] = {{"first.", m->first}, {"second.", m->second}};
-    char file[LUCID_CHECKPOINT_MAX_PATH];
-    LUCID_TRY(join(file, path, "moments.safetensors"));
+    char file[LUCID_FOLDER_MAX_PATH];
+    LUCID_TRY(lucid_folder_join(file, path, "moments.safetensors"));
     return read_arrays(lucid_training_trainee(t), file, moments, 2);
 }
 

@@ -11,12 +11,11 @@
 #ifndef LUCID_RUNTIME_TRAIN_SAVE_H
 #define LUCID_RUNTIME_TRAIN_SAVE_H
 
+#include "runtime/model/folder.h"
 #include "runtime/train/training.h"
 
-#define LUCID_CHECKPOINT_MAX_PATH 4096
-
 /* The newest checkpoint in a folder; empty text when there is none, or no such folder. Errors: IO. Local. */
-lucid_status lucid_checkpoint_find(char path[LUCID_CHECKPOINT_MAX_PATH], const char *folder);
+lucid_status lucid_checkpoint_find(char path[LUCID_FOLDER_MAX_PATH], const char *folder);
 
 /* Texts that go into a checkpoint as they are. */
 typedef struct {

@@ -14,6 +14,8 @@
 #define FACTS_MAX    64
 #define LENGTH_MIN   192 /* a needle, its question and its answer, and some text */
 #define NEEDLE_BYTES 40  /* of the longest answer */
+#define NEEDLES_MAX  8   /* of a context; in short ones 2 */
+#define NEEDLE_SPACE 256 /* of text, at least, for each where there may be more than two */
 #define TEXT_STRIDE  4   /* of text, one byte in so many is asked for: else its gradients would drown the needles' */
 
 /* The text's part as words. */
@@ -101,7 +103,8 @@ static lucid_status count_bytes(void *context, int64_t *n_tokens, const char *pr
 static lucid_status write_needles(writing *w, const lucid_task *t, lucid_draws *draws) {
     lucid_niah_task task = needle_task(t, w->sequence);
     lucid_niah_sample sample = {0};
-    task.n_keys = 1 + (int)lucid_draws_below(draws, 2);
+    const int64_t room = task.length / NEEDLE_SPACE;
+    task.n_keys = 1 + (int)lucid_draws_below(draws, room < 2 ? 2 : room > NEEDLES_MAX ? NEEDLES_MAX : (uint32_t)room);
     task.n_distractors = (int)lucid_draws_below(draws, 3);
     task.count = count_bytes;
     task.length -= (task.n_keys - 1) * (task.length / 8 < NEEDLE_BYTES ? task.length / 8 : NEEDLE_BYTES);

@@ -130,6 +130,51 @@ static void fill_convolution(float *w, int64_t n, int64_t width, uint64_t seed, 
     for (int64_t i = width - 1; i < n; i += width) w[i] = 1;
 }
 
+/* Taps of channel c, oldest first: a random sign for each of the n newest tokens but `later`, so that what two runs of
+ * tokens have in common counts only where it stands in the same order. */
+static void fill_taps(float *w, int64_t c, int width, int later, uint64_t seed, int tensor) {
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    const uint32_t counter[4] = {(uint32_t)c, 0, (uint32_t)tensor, UINT32_C(0x54415053)};
+    const float size = 1 / sqrtf((float)(width - 1));
+    uint32_t words[4];
+    lucid_philox(words, counter, key);
+    for (int i = 0; i < width; i++) {
+        const int back = width - 1 - i - later; /* tokens */
+        w[i] = back < 0 || back == width - 1 ? 0 : words[0] >> (back % 32) & 1 ? size : -size;
+    }
+}
+
+static float *writable(const lucid_trainee *t, const float *weight) {
+    return t->parameters + (weight - t->parameters);
+}
+
+/* Keys are projected as the queries of their group's first head are, and values are given back by the projection that
+ * read them. Keys' convolutions are the queries' one token later. */
+static void match_layer(const lucid_trainee *t, const lucid_model_layer *layer, double scale, uint64_t seed,
+                        int tensor) {
+    const lucid_model_config *c = &t->model.config;
+    const int64_t dim = c->head_dim, hidden = c->hidden_size, group = c->n_heads / c->n_kv_heads;
+    const int64_t q = c->n_heads * dim;
+    float *k_proj = writable(t, layer->k_proj), *o_proj = writable(t, layer->o_proj);
+    for (int h = 0; h < c->n_kv_heads; h++)
+        memcpy(k_proj + h * dim * hidden, layer->q_proj + h * group * dim * hidden,
+               (size_t)(dim * hidden) * sizeof *k_proj);
+    for (int64_t i = 0; i < hidden; i++)
+        for (int64_t j = 0; j < q; j++)
+            o_proj[i * q + j] = (float)scale * layer->v_proj[(j / dim / group * dim + j % dim) * hidden + i];
+    if (c->conv_size < 2) return;
+    float *q_conv = writable(t, layer->q_conv), *k_conv = writable(t, layer->k_conv);
+    for (int64_t j = 0; j < q; j++)
+        fill_taps(q_conv + j * c->conv_size, j / dim / group * dim + j % dim, c->conv_size, 0, seed, tensor);
+    for (int64_t j = 0; j < c->n_kv_heads * dim; j++)
+        fill_taps(k_conv + j * c->conv_size, j, c->conv_size, 1, seed, tensor);
+}
+
+void lucid_trainee_match(lucid_trainee *t, uint64_t seed) {
+    const int n_layers = t->model.config.n_layers;
+    for (int l = 0; l < n_layers; l++) match_layer(t, &t->model.layers[l], 1 / sqrt(2.0 * n_layers), seed, l);
+}
+
 void lucid_trainee_initialise(lucid_trainee *t, uint64_t seed, double deviation) {
     const double residual = 1 / sqrt(2.0 * t->model.config.n_layers);
     for (int s = 0; s < t->n_slots; s++) {

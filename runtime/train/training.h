@@ -17,6 +17,7 @@ typedef struct {
     lucid_task_options task;
     uint64_t seed;     /* of the weights; the task has its own */
     double deviation;  /* of the first weights; 0: 0.02 */
+    bool matching;     /* lucid_trainee_match */
     int n_sequences;   /* of a step */
     int64_t tile;      /* see lucid_pass_options */
     lucid_adamw adamw; /* eps 0: 1e-8 */

@@ -109,6 +109,27 @@ contexts() {
     refuse 1 "full: " generate --model m --prompt x --save-context full
 }
 
+# Weights in another dtype: those of 16 bits are rounded once, and come back as they are.
+conversions() {
+    local dtype size
+    for dtype in fp32 bf16 fp16; do
+        succeed convert --model m --output as_$dtype --dtype $dtype --quiet
+        grep -q '"torch_dtype"' as_$dtype/config.json || complain "no torch_dtype: $(cat as_$dtype/config.json)"
+    done
+    size=$(stat -c %s as_fp32/model.safetensors)
+    [[ $(stat -c %s as_bf16/model.safetensors) -lt $((size * 6 / 10)) ]] || complain "bf16 takes $(ls -l as_bf16)"
+    succeed generate --model as_fp32 --prompt "The quick brown fox" --max-new 40 --quiet
+    cmp stdout.txt alone.txt || complain "a model copied in fp32 generates another text"
+    succeed convert --model as_bf16 --output wide --dtype fp32 --quiet
+    cmp -s wide/model.safetensors as_fp32/model.safetensors && complain "bf16 rounds nothing"
+    on_ranks 2 convert --model wide --output again --quiet || complain "$(cat stderr.txt)"
+    cmp again/model.safetensors as_bf16/model.safetensors || complain "rounding twice gives other weights than once"
+    refuse 2 "again: is there already" convert --model m --output again
+    refuse 2 "convert needs --model DIR and --output DIR" convert --model m
+    refuse 1 "absent.*config.json" convert --model absent --output none
+    [[ -z $(compgen -G "none*") && -z $(compgen -G "*.tmp.*") ]] || complain "left behind: $(ls)"
+}
+
 scores() {
     local n
     succeed score --model "$golden/lucid_rope" --token-ids ids.txt --logits 1.safetensors --positions 10:250 --report 1.json
@@ -308,6 +329,7 @@ LINES
 
 setup
 generation
+conversions
 memory
 stops
 contexts
