@@ -148,24 +148,27 @@ static float *writable(const lucid_trainee *t, const float *weight) {
     return t->parameters + (weight - t->parameters);
 }
 
-/* Keys are projected as the queries of their group's first head are, and values are given back by the projection that
- * read them. Keys' convolutions are the queries' one token later. */
+/* Keys and all queries of a group are projected as those of its first head, and values are given back by the projection
+ * that read them. Convolutions of keys, and of the other heads' queries, are the first head's one token later. */
 static void match_layer(const lucid_trainee *t, const lucid_model_layer *layer, double scale, uint64_t seed,
                         int tensor) {
     const lucid_model_config *c = &t->model.config;
     const int64_t dim = c->head_dim, hidden = c->hidden_size, group = c->n_heads / c->n_kv_heads;
     const int64_t q = c->n_heads * dim;
-    float *k_proj = writable(t, layer->k_proj), *o_proj = writable(t, layer->o_proj);
-    for (int h = 0; h < c->n_kv_heads; h++)
-        memcpy(k_proj + h * dim * hidden, layer->q_proj + h * group * dim * hidden,
-               (size_t)(dim * hidden) * sizeof *k_proj);
+    float *q_proj = writable(t, layer->q_proj), *k_proj = writable(t, layer->k_proj);
+    float *o_proj = writable(t, layer->o_proj);
+    const size_t bytes = (size_t)(dim * hidden) * sizeof *q_proj; /* a head's */
+    for (int h = 0; h < c->n_heads; h++)
+        if (h % group) memcpy(q_proj + h * dim * hidden, q_proj + h / group * group * dim * hidden, bytes);
+    for (int h = 0; h < c->n_kv_heads; h++) memcpy(k_proj + h * dim * hidden, q_proj + h * group * dim * hidden, bytes);
     for (int64_t i = 0; i < hidden; i++)
         for (int64_t j = 0; j < q; j++)
             o_proj[i * q + j] = (float)scale * layer->v_proj[(j / dim / group * dim + j % dim) * hidden + i];
     if (c->conv_size < 2) return;
     float *q_conv = writable(t, layer->q_conv), *k_conv = writable(t, layer->k_conv);
     for (int64_t j = 0; j < q; j++)
-        fill_taps(q_conv + j * c->conv_size, j / dim / group * dim + j % dim, c->conv_size, 0, seed, tensor);
+        fill_taps(q_conv + j * c->conv_size, j / dim / group * dim + j % dim, c->conv_size, j / dim % group != 0, seed,
+                  tensor);
     for (int64_t j = 0; j < c->n_kv_heads * dim; j++)
         fill_taps(k_conv + j * c->conv_size, j, c->conv_size, 1, seed, tensor);
 }

@@ -43,11 +43,12 @@ double *lucid_trainee_gradient(const lucid_trainee *trainee, const float *weight
  * function of the seed, its tensor's place among the slots and its index. */
 void lucid_trainee_initialise(lucid_trainee *trainee, uint64_t seed, double deviation);
 
-/* Then: attention that begins by finding what stood behind the last bytes when they stood there before, and by copying
- * it (after Trockman and Kolter's mimetic initialisation, arXiv 2305.09828). k_proj is a copy of q_proj (of each
- * group's first head), o_proj v_proj's transpose, less by sqrt(2 layers). Where there are convolutions their taps
- * are random signs over sqrt(width - 1), for the newest width - 1 tokens in queries, and the same for those before the
- * newest in keys. Not for a bare model. */
+/* Then: attention that begins by finding what stood behind the last tokens when they stood there before, and by copying
+ * it (after Trockman and Kolter's mimetic initialisation, arXiv 2305.09828). In each group of heads q_proj and k_proj
+ * are copies of the first head's q_proj, o_proj is v_proj's transpose, less by sqrt(2 layers). Where there are
+ * convolutions their taps are random signs over sqrt(width - 1), for the newest width - 1 tokens in the first head's
+ * queries, and the same for those before the newest in keys and in the other heads' queries: those find their own
+ * token, and so pass on what the values' convolutions gather. Not for a bare model. */
 void lucid_trainee_match(lucid_trainee *trainee, uint64_t seed);
 
 #endif

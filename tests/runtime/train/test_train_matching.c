@@ -40,22 +40,27 @@ static void project(double *out, const lucid_model *m, const int *ids, int at, i
     }
 }
 
-static double score(const lucid_model *m, const int *ids, int query, int key) {
+static double score(const lucid_model *m, const int *ids, int query, int key, int head) {
     double q[DIM], k[DIM], sum = 0;
-    project(q, m, ids, query, 0, false);
-    project(k, m, ids, key, 0, true);
+    project(q, m, ids, query, head, false);
+    project(k, m, ids, key, head / 2, true);
     for (int i = 0; i < DIM; i++) sum += q[i] * k[i];
     return sum;
 }
 
-/* Three tokens stood at 20 to 22, in another order at 40 to 42, and stand at the end: what followed them is found. */
+/* Three tokens stood at 20 to 22, in another order at 40 to 42, and stand at the end: what followed them is
+ * found by each group's first head, and the token itself by the other. */
 static void test_found(const lucid_trainee *t) {
-    int ids[TOKENS], best = 0;
+    int ids[TOKENS];
     for (int i = 0; i < TOKENS; i++) ids[i] = 10 + i;
     for (int i = 0; i < 3; i++) ids[20 + i] = ids[TOKENS - 3 + i] = ids[42 - i] = 1 + i;
-    for (int i = 1; i < TOKENS; i++)
-        if (score(&t->model, ids, TOKENS - 1, i) > score(&t->model, ids, TOKENS - 1, best)) best = i;
-    CHECK(best == 23, "the token behind the three is at 23, and %d scores highest", best);
+    for (int head = 0; head < HEADS; head++) {
+        const int wanted = head % 2 ? TOKENS - 1 : 23;
+        int best = 0;
+        for (int i = 1; i < TOKENS; i++)
+            if (score(&t->model, ids, TOKENS - 1, i, head) > score(&t->model, ids, TOKENS - 1, best, head)) best = i;
+        CHECK(best == wanted, "head %d: %d is to be found, and %d scores highest", head, wanted, best);
+    }
 }
 
 /* What a layer copies points where the copied token's own embedding does. */
