@@ -23,20 +23,24 @@ void lucid_query_row_finish(float *dq, const float *dqt, int n_rows, lucid_shape
 }
 
 /* dk_i += z - k rnorm^2 (k . z) / d */
-static void add_through_norm(float *dk, const float *record, const float *dkeys, const float *dkt, int i,
-                             lucid_shape shape) {
+static void add_through_norm(float *dk, const float *record, const float *dkeys, const float *dkt, const float *gain,
+                             int i, lucid_shape shape) {
     const float *kt = record + i, rnorm = record[lucid_record_rnorm(shape) + i];
+    float z[LUCID_MAX_HEAD_DIM];
     double along = 0;
-    for (int c = 0; c < shape.head_dim; c++) along += (double)kt[c * GRANULE] * (dkeys[c] + dkt[c * GRANULE]);
+    for (int c = 0; c < shape.head_dim; c++) {
+        z[c] = dkeys[c] + (gain ? gain[c] * gain[c] : 1) * dkt[c * GRANULE];
+        along += (double)kt[c * GRANULE] * z[c];
+    }
     float factor = (float)(along * rnorm * rnorm / shape.head_dim);
-    for (int c = 0; c < shape.head_dim; c++) dk[c] += dkeys[c] + dkt[c * GRANULE] - factor * kt[c * GRANULE];
+    for (int c = 0; c < shape.head_dim; c++) dk[c] += z[c] - factor * kt[c * GRANULE];
 }
 
 void lucid_key_row_finish(float *dk, const float *record, const float *attend_dkeys, const float *update_dkeys,
-                          const float *dkt, int n_rows, lucid_shape shape) {
+                          const float *dkt, const float *gain, int n_rows, lucid_shape shape) {
     int ld = lucid_key_ld(shape);
     for (int i = 0; i < n_rows; i++, dk += shape.head_dim) {
         for (int c = 0; c < shape.head_dim; c++) dk[c] = (float)M_LN2 * attend_dkeys[i * ld + c];
-        if (update_dkeys) add_through_norm(dk, record, update_dkeys + (size_t)i * ld, dkt + i, i, shape);
+        if (update_dkeys) add_through_norm(dk, record, update_dkeys + (size_t)i * ld, dkt + i, gain, i, shape);
     }
 }

@@ -273,10 +273,11 @@ void lucid_query_row_begin(float *row, const float *qt, const float *state, doub
 /* dq (n_rows, d) = softmax_scale * transpose(dqt) */
 void lucid_query_row_finish(float *dq, const float *dqt, int n_rows, lucid_shape shape, float softmax_scale);
 
-/* dk (n_rows, d) = ln(2) attend_dkeys + z - k rnorm^2 (k . z) / d, z = update_dkeys + transpose(dkt): the softmax's
- * share, and the solve's through RMSNorm. Without a solve update_dkeys and dkt are NULL. */
+/* dk (n_rows, d) = ln(2) attend_dkeys + z - k rnorm^2 (k . z) / d, z = update_dkeys + gain^2 transpose(dkt): the
+ * softmax's share, and the solve's through RMSNorm. Without a solve update_dkeys and dkt are NULL. gain (d), which the
+ * rows' keys were scaled by twice, or NULL. */
 void lucid_key_row_finish(float *dk, const float *record, const float *attend_dkeys, const float *update_dkeys,
-                          const float *dkt, int n_rows, lucid_shape shape);
+                          const float *dkt, const float *gain, int n_rows, lucid_shape shape);
 
 /* The table of kernel sets, best first; *count entries. */
 const lucid_kernels *const *lucid_kernels_table(int *count);

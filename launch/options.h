@@ -82,7 +82,7 @@ typedef struct {
     const char *from, *log;
     launch_texts training_texts, validate_facts;
     int task; /* lucid_task_kind */
-    bool bare, matching;
+    bool bare, matching, key_gain;
     int64_t steps, length, sequences, micro_batch, data_parallel, warmup, log_every, save_every, keep, validate;
     int64_t facts_in_ten, needles_in_ten;
     int64_t phase, facts, fact_slots, queries, fact_keys, fact_values, learned_positions;

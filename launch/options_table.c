@@ -102,6 +102,8 @@ const launch_option launch_option_table[] = {
      "begin with the weights of this folder's model.safetensors, as a checkpoint has it"},
     {"bare", TASK, TRAIN, FLAG, FIELD(bare), NULL, NULL, NULL, 0, 0,
      "nothing but one attention layer's q, k and v between embeddings and outputs"},
+    {"key-gain", TASK, TRAIN, FLAG, FIELD(key_gain), NULL, NULL, NULL, 0, 0,
+     "with --bare: a learned gain in the norm of the keys that P is made of"},
     {"task", TASK, TRAIN, CHOICE, FIELD(task), NULL, "text|two-phase|overwrite|recall|niah", "text", 0, 0,
      "next tokens of a text; numbers of a permutation, or their mean; a key's last value; a key's value; needles"},
     {"text", TASK, TRAIN, TEXTS, FIELD(training_texts), "FILE", NULL, NULL, 0, 0,

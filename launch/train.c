@@ -92,6 +92,7 @@ static lucid_status read_input(train *t) {
     LUCID_TRY(read_file(&t->tokenizer, t, "tokenizer.json", false));
     if (o->training_texts.n) LUCID_TRY(read_text(t));
     t->run.model.bare = o->bare;
+    t->run.model.key_gain = o->key_gain;
     t->run.task = task_of(t);
     t->run.seed = (uint64_t)o->seed;
     t->run.deviation = o->deviation;

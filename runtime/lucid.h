@@ -33,7 +33,8 @@ typedef enum {
     LUCID_DOUT,
     LUCID_DQ,
     LUCID_DK,
-    LUCID_DV
+    LUCID_DV,
+    LUCID_DGAIN
 } lucid_tensor;
 
 /* What is computed. The same on every rank. */
@@ -132,8 +133,13 @@ lucid_status lucid_attention_run(lucid_attention *attention);
  * result anew: update and solve are then the keys' pass, attend the rows', flops 2.5 times the forward's. Collective,
  * and after a failure as run. */
 lucid_status lucid_attention_backward(lucid_attention *attention);
-/* Writes this rank's tokens of OUT, Y or LSE, or after backward DQ, DK or DV, in ascending order of batch, head, token.
- * Local. */
+/* A learned gain in the keys' norm: P is made of gain RMSNorm(k), and the softmax sees k as it is. gain (head_dim) is
+ * read by run and backward, and NULL is none; backward then has DGAIN, (n_kv_heads, N, head_dim), each token's share of
+ * the gain's gradient. Neither certificate nor checkpoints know of it. Errors: UNSUPPORTED without a solve, on top of a
+ * cache or on a GPU; MEMORY. Local, and the same on every rank. */
+lucid_status lucid_attention_set_key_gain(lucid_attention *attention, const float *gain);
+/* Writes this rank's tokens of OUT, Y or LSE, or after backward DQ, DK, DV or DGAIN, in ascending order of batch, head,
+ * token. Local. */
 lucid_status lucid_attention_store(lucid_attention *attention, lucid_tensor tensor, lucid_writer writer, void *context);
 
 typedef enum {

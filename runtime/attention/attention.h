@@ -62,7 +62,8 @@ struct lucid_attention {
     lucid_plan plan;
     const lucid_kernels *kernels;
     lucid_shape shape;
-    int group; /* query heads per kv head */
+    const float *key_gain; /* (head_dim) the caller's; NULL: none */
+    int group;             /* query heads per kv head */
     int granules_per_tile;
     int n_rows;    /* own tiles */
     int first_row; /* the first of them that is not wholly cached */

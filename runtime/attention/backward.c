@@ -1,5 +1,6 @@
 /* Backward's set-up, start and ends; backward.h says how it works. */
 #include "runtime/attention/backward.h"
+#include "runtime/attention/gain.h"
 #include "runtime/attention/plan.h"
 
 #include <math.h>
@@ -124,7 +125,9 @@ void lucid_backward_unpack(const lucid_attention *a, const lucid_channel *forwar
     if (tensor == LUCID_DQ)
         lucid_query_row_finish(rows, sums + lucid_sums_dqt(s, head), n_rows, s, (float)a->problem.softmax_scale);
     else if (tensor == LUCID_DK)
-        lucid_key_row_finish(rows, record, sums, dkeys, sums + lucid_sums_dkt(s), n_rows, s);
+        lucid_key_row_finish(rows, record, sums, dkeys, sums + lucid_sums_dkt(s), a->key_gain, n_rows, s);
+    else if (tensor == LUCID_DGAIN)
+        lucid_gain_rows_finish(a, rows, record, sums + lucid_sums_dkt(s), n_rows);
     else /* without a solve, dV is dY */
         unpack_values(a, solves(a) ? key_row + lucid_record_values(s) : sums + lucid_sums_dy(s, a->group), rows,
                       n_rows);
@@ -142,6 +145,7 @@ static void begin_tile(const lucid_attention *a, int channel, int row) {
                 lucid_own_tile(forward, a->n_rows - 1 - row) + lucid_record_index(a, s, g) * a->record_floats;
             float *key_row = lucid_gradient_row(a, channel, row, s, g);
             memcpy(key_row, record, values * sizeof *key_row);
+            lucid_gain_rows(a, key_row);
             memset(key_row + values, 0, (a->record_floats - values) * sizeof *key_row);
             memset(lucid_gradient_sums(a, channel, row, s, g), 0,
                    lucid_sums_floats(a->shape, a->group) * sizeof *key_row);

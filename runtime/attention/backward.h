@@ -73,7 +73,7 @@ void lucid_backward_destroy(lucid_attention *a);
 void lucid_backward_pack(const lucid_attention *a, const lucid_channel *forward, int row, int sequence, int head,
                          int granule, const void *rows, lucid_dtype dtype, int n_rows);
 
-/* Rows of LUCID_DQ, DK (n_rows, head_dim) or DV (n_rows, value_dim) of a granule; forward row numbering. */
+/* Rows of LUCID_DQ, DK, DGAIN (n_rows, head_dim) or DV (n_rows, value_dim) of a granule; forward row numbering. */
 void lucid_backward_unpack(const lucid_attention *a, const lucid_channel *forward, lucid_tensor tensor, int row,
                            int sequence, int head, int granule, float *rows, int n_rows);
 

@@ -1,6 +1,7 @@
 /* Pieces of the backward pass. Tiles here are numbered from the sequence's end; granules within a tile are not, so they
  * are taken from the last to the first. */
 #include "runtime/attention/backward.h"
+#include "runtime/attention/gain.h"
 
 /* The softmax's share of the gradients, and the solve's. They have sums of their own, so either may run ahead. */
 typedef enum { SOFTMAX, SOLVE } share;
@@ -99,7 +100,7 @@ static void solve_granule(const part *p, int granule) {
     float *row = own_row(p, granule), *values = row + lucid_record_values(a->shape);
     const float *dy = own_sums(p, granule) + lucid_sums_dy(a->shape, a->group);
     for (int k = 0; k < LUCID_GRANULE * a->shape.value_ld; k++) values[k] += dy[k];
-    a->kernels->solve_backward(row, a->shape, p->w->scratch);
+    lucid_gain_solve_backward(a, p->w, row, own_record(p, granule));
 }
 
 /* The own tile against itself, row granules from the last: when one's turn comes, its key side is complete. */

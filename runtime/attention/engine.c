@@ -6,6 +6,7 @@
  * naming the tile it waits for. Nothing is allocated inside the loop unless a trace is kept.
  */
 #include "runtime/attention/backward.h"
+#include "runtime/attention/gain.h"
 #include "runtime/attention/plan.h"
 #include "runtime/device/device.h"
 
@@ -74,6 +75,7 @@ lucid_status lucid_workers_create(lucid_attention *a) {
 void lucid_workers_destroy(lucid_attention *a) {
     for (int t = 0; a->workers && t < a->threads; t++) {
         free(a->workers[t].scratch);
+        free(a->workers[t].gained);
         free(a->workers[t].keys);
         free(a->workers[t].tiles);
         free(a->workers[t].sums);
@@ -208,7 +210,7 @@ static void run_update(const lucid_attention *a, lucid_worker *w, const lucid_as
         int64_t n = list_keys(a, w, &job->piece, s);
         float *row = lucid_own_tile(c, job->piece.row) + lucid_record_index(a, s, 0) * a->record_floats;
         for (int g = lucid_tile_first_granule(a, own); g < granules; g++)
-            a->kernels->update(row + (size_t)g * a->record_floats, w->keys, n, a->shape, w->scratch);
+            lucid_gain_update(a, w, row + (size_t)g * a->record_floats, n);
     }
 }
 
@@ -225,7 +227,7 @@ static void exchange_pending(const lucid_attention *a, float *values, int sequen
 static void solve_granule(const lucid_attention *a, lucid_worker *w, float *record, int sequence, int64_t granule) {
     float *values = record + lucid_record_values(a->shape);
     if (a->pending) exchange_pending(a, values, sequence, granule);
-    a->kernels->solve(record, a->shape, w->scratch);
+    lucid_gain_solve(a, w, record);
     lucid_round(values, a->problem.cache_dtype, (size_t)LUCID_GRANULE * a->shape.value_ld);
 }
 
@@ -239,7 +241,7 @@ static void run_solve(const lucid_attention *a, lucid_worker *w, const lucid_ass
         float *row = lucid_own_tile(c, job->piece.row) + lucid_record_index(a, s, 0) * a->record_floats;
         for (int g = lucid_tile_first_granule(a, own); g < granules; g++) {
             float *record = row + (size_t)g * a->record_floats;
-            a->kernels->update(record, w->keys, g, a->shape, w->scratch);
+            lucid_gain_update(a, w, record, g);
             solve_granule(a, w, record, s, first + g);
         }
     }

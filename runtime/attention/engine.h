@@ -8,6 +8,7 @@
 /* A thread's scratch and counters. */
 struct lucid_worker {
     float *scratch;
+    float *gained;        /* a record with scaled keys; NULL while there is no gain */
     const float **keys;   /* (keys_max) records of one sequence that a piece reads */
     lucid_key_sums *sums; /* (keys_max) the same of a backward piece */
     float **tiles;        /* (range_max) where those tiles lie */

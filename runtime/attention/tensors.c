@@ -45,7 +45,8 @@ typedef struct {
 } tile_job;
 
 static int tensor_dim(const lucid_attention *a, lucid_tensor tensor) {
-    bool keys = tensor == LUCID_Q || tensor == LUCID_K || tensor == LUCID_DQ || tensor == LUCID_DK;
+    bool keys =
+        tensor == LUCID_Q || tensor == LUCID_K || tensor == LUCID_DQ || tensor == LUCID_DK || tensor == LUCID_DGAIN;
     return tensor == LUCID_LSE ? 1 : keys ? a->problem.head_dim : a->problem.value_dim;
 }
 
@@ -273,6 +274,8 @@ lucid_status lucid_attention_store(lucid_attention *a, lucid_tensor tensor, luci
     if (!a->ran) return lucid_fail(LUCID_ERR_INTERNAL, "store without a run");
     if (tensor >= LUCID_DQ && !(a->backward && a->backward->ran))
         return lucid_fail(LUCID_ERR_INTERNAL, "store of gradients without a backward run");
+    if (tensor == LUCID_DGAIN && !a->key_gain)
+        return lucid_fail(LUCID_ERR_INTERNAL, "store of a gain's gradient without a gain");
     int dim = tensor == LUCID_LSE ? a->problem.value_dim : tensor_dim(a, tensor);
     float *out = lucid_alloc((size_t)a->plan.tile * dim * sizeof(float));
     float *lse = lucid_alloc((size_t)a->plan.tile * sizeof(float));

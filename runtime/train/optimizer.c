@@ -33,7 +33,8 @@ lucid_status lucid_gradient_norm(double *norm, const lucid_trainee *t) {
     double square = 0;
     for (int s = 0; s < t->n_slots; s++) {
         const double *g = t->gradients + t->first[s];
-        for (int64_t i = 0; i < lucid_trainee_elements(t, s); i++) {
+        const int64_t n = lucid_trainee_elements(t, s);
+        for (int64_t i = 0; i < n; i++) {
             if (!(fabs(g[i]) <= LUCID_EXACT_LIMIT))
                 return lucid_fail(LUCID_ERR_INPUT,
                                   "the gradient of %s at %lld is %g, beyond %g: try a lower rate or a longer warm-up",

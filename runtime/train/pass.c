@@ -54,6 +54,7 @@ static void take_all(lucid_pass *p, arena *a) {
     for (int i = 0; i < 4; i++) *wide[i] = take(a, n, hidden);
     for (int i = 0; i < 3; i++) *queries[i] = take(a, n, q);
     for (int i = 0; i < 4; i++) *keys[i] = take(a, n, kv);
+    p->dgain = take(a, p->trainee->key_gain ? n : 0, kv);
     p->hidden = take(a, n, inner);
     p->dhidden = take(a, n, inner);
     p->outputs = take(a, leaf, p->trainee->n_outputs);

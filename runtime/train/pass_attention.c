@@ -19,8 +19,10 @@ static float *tensor_rows(const transfer *t, lucid_tensor tensor, int batch, int
                            [LUCID_DOUT] = p->dattended,
                            [LUCID_DQ] = p->dq,
                            [LUCID_DK] = p->dk,
-                           [LUCID_DV] = p->dv};
-    const bool of_keys = tensor == LUCID_K || tensor == LUCID_V || tensor == LUCID_DK || tensor == LUCID_DV;
+                           [LUCID_DV] = p->dv,
+                           [LUCID_DGAIN] = p->dgain};
+    const bool of_keys =
+        tensor == LUCID_K || tensor == LUCID_V || tensor == LUCID_DK || tensor == LUCID_DV || tensor == LUCID_DGAIN;
     *n_heads = of_keys ? m->n_kv_heads : m->n_heads;
     return rows[tensor] + lucid_micro_row(&p->micro, batch, token) * *n_heads * m->head_dim;
 }
@@ -56,7 +58,9 @@ lucid_status lucid_pass_attention_create(lucid_pass *p, lucid_attention **attent
         .timeout = p->options.timeout,
         .backward = p->options.backward,
     };
-    return lucid_attention_create(attention, p->comm, &problem, &options);
+    LUCID_TRY(lucid_attention_create(attention, p->comm, &problem, &options));
+    if (!p->trainee->key_gain) return LUCID_OK;
+    return lucid_comm_agree(p->comm, lucid_attention_set_key_gain(*attention, p->trainee->key_gain));
 }
 
 static lucid_status load(transfer *t, const lucid_tensor *tensors, int n) {
@@ -93,6 +97,6 @@ lucid_status lucid_pass_attend(lucid_pass *p, const lucid_pass_layer *layer) {
 }
 
 lucid_status lucid_pass_attend_backward(lucid_pass *p, const lucid_pass_layer *layer) {
-    static const lucid_tensor in[] = {LUCID_DOUT}, out[] = {LUCID_DQ, LUCID_DK, LUCID_DV};
-    return pass_through(p, layer, in, 1, lucid_attention_backward, out, 3);
+    static const lucid_tensor in[] = {LUCID_DOUT}, out[] = {LUCID_DQ, LUCID_DK, LUCID_DV, LUCID_DGAIN};
+    return pass_through(p, layer, in, 1, lucid_attention_backward, out, p->trainee->key_gain ? 4 : 3);
 }

@@ -142,6 +142,15 @@ static lucid_status attention_forward(lucid_pass *p, const lucid_pass_layer *kep
     return LUCID_OK;
 }
 
+/* The gain's gradient, from p->dgain. */
+static void gain_backward(const lucid_pass *p) {
+    const lucid_model_config *c = config_of(p);
+    double *gradient = lucid_trainee_gradient(p->trainee, p->trainee->key_gain);
+    for (int leaf = 0; gradient && leaf < p->micro.n_leaves; leaf++)
+        lucid_column_sums(gradient, p->dgain + p->leaves[leaf].first * lucid_pass_kv(p),
+                          p->leaves[leaf].n_rows * c->n_kv_heads, c->head_dim, p->options.threads);
+}
+
 /* p->dx: from the gradient of middle to that of input */
 static lucid_status attention_backward(lucid_pass *p, const lucid_pass_layer *kept, const lucid_model_layer *l) {
     const linears w = linears_of(p, l);
@@ -153,6 +162,7 @@ static lucid_status attention_backward(lucid_pass *p, const lucid_pass_layer *ke
     else
         memcpy(p->dattended, p->dx, (size_t)p->micro.n_rows * (size_t)c->hidden_size * sizeof(float));
     LUCID_TRY(lucid_pass_attend_backward(p, kept));
+    gain_backward(p);
     const heads queries = queries_of(p, kept, l), keys = keys_of(p, kept, l);
     place_heads_backward(p, p->dq, p->q, &queries);
     place_heads_backward(p, p->dk, p->k, &keys);

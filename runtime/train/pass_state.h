@@ -35,6 +35,7 @@ struct lucid_pass {
     float *q, *k, *v;               /* (n_rows, q), (n_rows, kv) twice */
     float *dattended, *dq;          /* (n_rows, q) */
     float *dk, *dv;                 /* (n_rows, kv) */
+    float *dgain;                   /* (n_rows, kv); with a key gain */
     float *leaving, *heads;         /* (runs, tail) of borders; heads: gradients of those behind, zeros at the end */
     float *hidden, *dhidden;        /* (n_rows, intermediate) */
     float *outputs;                 /* (rows of the largest leaf, n_outputs) */

@@ -37,6 +37,8 @@ static lucid_status check(const lucid_trainee_config *c) {
         return lucid_fail(
             LUCID_ERR_USAGE,
             "a bare layer is one layer without q and k norms or convolutions whose heads make up the hidden size");
+    if (c->key_gain && !(c->bare && m->attention == LUCID_MODEL_LUCID))
+        return lucid_fail(LUCID_ERR_USAGE, "a gain in the keys' norm is for a bare layer with attention_type lucid");
     return LUCID_OK;
 }
 
@@ -45,6 +47,17 @@ static void keep_bare_slots(lucid_trainee *t) {
     for (int s = 0; s < t->n_slots; s++)
         if (bare_has(t->slots[s].name)) t->slots[n++] = t->slots[s];
     t->n_slots = n;
+}
+
+static lucid_status add_key_gain(lucid_trainee *t) {
+    lucid_model_slot *slots = realloc(t->slots, ((size_t)t->n_slots + 1) * sizeof *slots);
+    if (!slots) return lucid_fail(LUCID_ERR_MEMORY, "no memory for a list of %d tensors", t->n_slots + 1);
+    t->slots = slots;
+    slots[t->n_slots++] = (lucid_model_slot){.name = "model.layers.0.self_attn.key_gain.weight",
+                                             .n_dims = 1,
+                                             .shape = {t->model.config.head_dim},
+                                             .pointer = &t->key_gain};
+    return LUCID_OK;
 }
 
 int64_t lucid_trainee_elements(const lucid_trainee *t, int slot) {
@@ -87,6 +100,7 @@ lucid_status lucid_trainee_create(lucid_trainee *t, const lucid_trainee_config *
     if (!m->layers) return lucid_fail(LUCID_ERR_MEMORY, "no memory for %d layers", m->config.n_layers);
     LUCID_TRY(lucid_model_slots_make(&t->slots, &t->n_slots, m));
     if (t->bare) keep_bare_slots(t);
+    if (config->key_gain) LUCID_TRY(add_key_gain(t));
     return lay_out(t);
 }
 

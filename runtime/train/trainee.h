@@ -13,12 +13,14 @@ typedef struct {
     /* Nothing but embedding, one attention layer's q, k and v projections, and lm_head: no norms, no o_proj, no
      * residual, no MLP. Needs n_heads * head_dim = hidden_size. The two-phase experiment is about such a layer. */
     bool bare;
+    bool key_gain; /* bare, with LUCID attention: the keys' norm has a learned gain */
 } lucid_trainee_config;
 
 typedef struct {
     lucid_model model; /* its weights point into parameters; those that a bare model lacks are NULL */
     int n_outputs;
     bool bare;
+    const float *key_gain;   /* (head_dim) into parameters; NULL: none */
     lucid_model_slot *slots; /* (n_slots) the tensors, by name */
     int64_t *first;          /* (n_slots + 1) where they begin in the arrays; multiples of 16, gaps are zero */
     int n_slots;

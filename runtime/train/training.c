@@ -313,16 +313,17 @@ void lucid_training_recipe(char *text, const lucid_training *t) {
     const lucid_training_options *o = &t->options;
     const lucid_task_options *k = &o->task;
     const lucid_model_config *m = &o->model.config;
-    const int n = snprintf(
-        text, LUCID_RECIPE_MAX,
-        "attention %d, hidden %d, intermediate %d, vocabulary %d, layers %d, heads %d/%d of %d, "
-        "activation %d, norms %d, "
-        "tied %d, biases %d/%d, rope %d of %.17g on %d, convolutions %d, query scale %d, bare %d; weights "
-        "from seed %" PRIu64 " at %.17g%s; ",
-        m->attention, m->hidden_size, m->intermediate_size, m->vocab_size, m->n_layers, m->n_heads, m->n_kv_heads,
-        m->head_dim, m->activation, m->qk_norm == LUCID_QKNORM_ON, m->tie_word_embeddings, m->attention_bias,
-        m->mlp_bias, m->use_rope, m->use_rope ? m->rope.theta : 0, lucid_model_rotary_dim(m), m->conv_size,
-        m->query_log_scale, o->model.bare, o->seed, o->deviation, o->matching ? ", matching" : "");
+    const int n =
+        snprintf(text, LUCID_RECIPE_MAX,
+                 "attention %d, hidden %d, intermediate %d, vocabulary %d, layers %d, heads %d/%d of %d, "
+                 "activation %d, norms %d, "
+                 "tied %d, biases %d/%d, rope %d of %.17g on %d, convolutions %d, query scale %d, bare %d%s; weights "
+                 "from seed %" PRIu64 " at %.17g%s; ",
+                 m->attention, m->hidden_size, m->intermediate_size, m->vocab_size, m->n_layers, m->n_heads,
+                 m->n_kv_heads, m->head_dim, m->activation, m->qk_norm == LUCID_QKNORM_ON, m->tie_word_embeddings,
+                 m->attention_bias, m->mlp_bias, m->use_rope, m->use_rope ? m->rope.theta : 0,
+                 lucid_model_rotary_dim(m), m->conv_size, m->query_log_scale, o->model.bare,
+                 o->model.key_gain ? " with a key gain" : "", o->seed, o->deviation, o->matching ? ", matching" : "");
     snprintf(text + n, LUCID_RECIPE_MAX - (size_t)n,
              "task %d, seed %" PRIu64 ", length %" PRId64 ", phase %d, facts %d/%d/%d of %d and %d, positions %d, text "
              "of %" PRId64 ", mixture %d and %d; %d sequences a step in tiles of %" PRId64

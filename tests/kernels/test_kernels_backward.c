@@ -181,7 +181,7 @@ static void finish(run *r, const task *t) {
             lucid_query_row_finish(r->dq[h] + first * s.head_dim, sums(r, r->dqt, g * HEADS + h), rows, s,
                                    (float)(t->p.q_scale / M_LOG2E));
         lucid_key_row_finish(r->dk + first * s.head_dim, head_record(&r->h, g), sums(r, r->dkeys[0], g),
-                             sums(r, r->dkeys[1], g), sums(r, r->dkt, g), rows, s);
+                             sums(r, r->dkeys[1], g), sums(r, r->dkt, g), NULL, rows, s);
         for (int i = 0; i < rows; i++)
             memcpy(r->dv + (first + i) * s.value_dim, key_row(r, g) + lucid_record_values(s) + (size_t)i * s.value_ld,
                    sizeof(float) * s.value_dim);

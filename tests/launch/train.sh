@@ -56,6 +56,29 @@ succeed train --model facts --task overwrite --steps 2 --sequences 3 --validate 
 grep -q 'validation, 128 facts' stdout.txt || complain "128 facts are not measured: $(cat stdout.txt)"
 succeed train --model tiny --task niah --text text.txt --length 256 --steps 2 --sequences 4 --from one/step-000000006 --threads 1
 
+# A bare layer whose keys' norm has a gain, which is learned and kept.
+mkdir bare
+cat >bare/config.json <<'JSON'
+{"model_type": "llama", "attention_type": "lucid", "hidden_size": 16, "intermediate_size": 16, "vocab_size": 10,
+ "num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 16, "use_rope": false,
+ "tie_word_embeddings": false}
+JSON
+bare=(train --model bare --bare --task two-phase --sequences 6 --steps 4 --rate 1e-2 --warmup 0 --save-every 4 --quiet)
+succeed "${bare[@]}" --threads 1 --output plain
+succeed "${bare[@]}" --threads 1 --output gained --key-gain
+grep -aq key_gain plain/step-000000004/model.safetensors && complain "a gain without --key-gain"
+grep -aq '"model.layers.0.self_attn.key_gain.weight":{"dtype":"F32","shape":\[16\]' gained/step-000000004/model.safetensors ||
+    complain "no gain: $(head -c 900 gained/step-000000004/model.safetensors | tr -cd ' -~')"
+cmp -s {plain,gained}/step-000000004/moments.safetensors && complain "the gain changes nothing"
+if command -v mpirun >/dev/null; then
+    on_ranks 2 "${bare[@]}" --threads 1 --output gained2 --key-gain --data-parallel 2 || complain "$(cat stderr.txt)"
+    cmp {gained,gained2}/step-000000004/moments.safetensors || complain "two ranks learn another gain"
+fi
+
+# Weights that begin by matching are others.
+succeed "${recipe[@]}" --output matching --threads 1 --matching --steps 3
+cmp -s {one,matching}/step-000000003/model.safetensors && complain "--matching changes nothing"
+
 # The parts of a mixture are measured apart.
 succeed train --model tiny --task niah --text text.txt --length 256 --steps 1 --sequences 2 --validate 2 --threads 1
 for part in facts needles text; do
@@ -71,6 +94,8 @@ refuse 1 'no/config.json' train --model no --text text.txt
 refuse 1 'not enough for sequences' train --model tiny --text tiny/config.json --length 4K
 refuse 2 '6 and 5 of ten sequences' train --model tiny --task niah --text text.txt --length 256 --facts-in-ten 6 --needles-in-ten 5
 refuse 2 '593|577 token ids' train --model tiny --task recall
+refuse 2 'a gain in the keys. norm is for a bare layer' train --model tiny --text text.txt --length 200 --key-gain
+refuse 2 'a bare layer cannot begin by matching' "${bare[@]}" --matching
 refuse 2 'holds checkpoints already' "${recipe[@]}" --output one
 refuse 1 'another recipe' "${recipe[@]}" --output one --resume --rate 1e-2
 refuse 1 'model.safetensors' "${recipe[@]}" --from tiny

@@ -12,6 +12,8 @@ static int every = 2; /* `quick` runs each tenth combination, of fewer tokens, f
 typedef struct {
     fixture f; /* the inputs */
     float *dq, *dk, *dv;
+    const float *gain;   /* (d) of the keys' norm, or NULL */
+    float *dgain;        /* (batch, n_kv_heads, N, d) */
     unsigned char *seen; /* (batch, n_heads, N) rows of dq that this rank stored */
 } gradients;
 
@@ -26,12 +28,13 @@ static void gradients_create(gradients *g, const lucid_problem *p, fixture_keys 
     *g = (gradients){.f = {.problem = *p, .keys = keys, .seed = 11}};
     g->dq = calloc(query_rows(p) * (size_t)p->head_dim, sizeof(float));
     g->dk = calloc(kv_rows(p) * (size_t)p->head_dim, sizeof(float));
+    g->dgain = calloc(kv_rows(p) * (size_t)p->head_dim, sizeof(float));
     g->dv = calloc(kv_rows(p) * (size_t)p->value_dim, sizeof(float));
     g->seen = calloc(query_rows(p), 1);
 }
 
 static void gradients_destroy(gradients *g) {
-    free(g->dq), free(g->dk), free(g->dv), free(g->seen);
+    free(g->dq), free(g->dk), free(g->dv), free(g->dgain), free(g->seen);
 }
 
 static int dim_of(const lucid_problem *p, lucid_tensor tensor) {
@@ -54,7 +57,7 @@ static lucid_status write_rows(void *context, const float *rows, lucid_tensor te
     const lucid_problem *p = &g->f.problem;
     int heads = tensor == LUCID_DQ ? p->n_heads : p->n_kv_heads, dim = dim_of(p, tensor);
     size_t row = ((size_t)batch * heads + head) * (size_t)p->seqlen + (size_t)first;
-    float *to = tensor == LUCID_DQ ? g->dq : tensor == LUCID_DK ? g->dk : g->dv;
+    float *to = tensor == LUCID_DQ ? g->dq : tensor == LUCID_DK ? g->dk : tensor == LUCID_DV ? g->dv : g->dgain;
     memcpy(to + row * dim, rows, (size_t)n_tokens * dim * sizeof(float));
     if (tensor == LUCID_DQ) memset(g->seen + row, 1, (size_t)n_tokens);
     return LUCID_OK;
@@ -64,13 +67,13 @@ static lucid_status compute(gradients *g, lucid_comm *c, lucid_options options) 
     lucid_attention *a;
     options.backward = true;
     LUCID_TRY(lucid_attention_create(&a, c, &g->f.problem, &options));
-    lucid_status status = LUCID_OK;
+    lucid_status status = g->gain ? lucid_attention_set_key_gain(a, g->gain) : LUCID_OK;
     for (int tensor = LUCID_Q; tensor <= LUCID_V && !status; tensor++)
         status = lucid_attention_load(a, (lucid_tensor)tensor, LUCID_F32, read_rows, g);
     if (!status) status = lucid_attention_run(a);
     if (!status) status = lucid_attention_load(a, LUCID_DOUT, LUCID_F32, read_rows, g);
     if (!status) status = lucid_attention_backward(a);
-    for (int tensor = LUCID_DQ; tensor <= LUCID_DV && !status; tensor++)
+    for (int tensor = LUCID_DQ; tensor <= (g->gain ? LUCID_DGAIN : LUCID_DV) && !status; tensor++)
         status = lucid_attention_store(a, (lucid_tensor)tensor, write_rows, g);
     lucid_attention_destroy(a);
     return status;
@@ -94,8 +97,27 @@ static double error_of(const float *x, const double *want, int64_t n, int dim) {
     return error;
 }
 
-/* One key-value head: the largest row error of dq, dk and dv. */
-static void judge_head(double error[3], const gradients *g, int batch, int kv_head) {
+/* Rows share the gain's gradient out in a way of their own; their sum is what counts. kn: without the gain. */
+static double gain_error(const gradients *g, const double *dkn, const double *kn, size_t sequence) {
+    const int64_t n = g->f.problem.seqlen;
+    const int d = g->f.problem.head_dim;
+    const float *rows = g->dgain + sequence * (size_t)(n * d);
+    double largest = 0, error = 0;
+    for (int c = 0; c < d; c++) {
+        double want = 0, got = 0;
+        for (int64_t i = 0; i < n; i++) want += dkn[i * d + c] * kn[i * d + c], got += rows[i * d + c];
+        largest = fmax(largest, fabs(want));
+        error = isnan(got) ? NAN : fmax(error, fabs(got - want));
+    }
+    return error / largest;
+}
+
+static void scale_columns(double *x, const float *factors, int64_t n, int d) {
+    for (int64_t i = 0; factors && i < n * d; i++) x[i] *= factors[i % d];
+}
+
+/* One key-value head: the largest row error of dq, dk and dv, and that of the gain's gradient. */
+static void judge_head(double error[4], const gradients *g, int batch, int kv_head) {
     const lucid_problem *p = &g->f.problem;
     int64_t n = p->seqlen;
     int d = p->head_dim, dv = p->value_dim, group = p->n_heads / p->n_kv_heads;
@@ -104,8 +126,10 @@ static void judge_head(double error[3], const gradients *g, int batch, int kv_he
     double *k = wide(g, LUCID_K, batch, kv_head), *y = wide(g, LUCID_V, batch, kv_head), row[LUCID_MAX_HEAD_DIM];
     double *kn = malloc((size_t)(n * d) * sizeof *kn), *dkn = malloc((size_t)(n * d) * sizeof *dkn);
     double *dk = calloc((size_t)(n * d), sizeof *dk), *dvalues = calloc((size_t)(n * dv), sizeof *dvalues);
-    double *dq = malloc((size_t)(n * d) * sizeof *dq);
-    lucid_dense_normalise(kn, k, n, d, eps);
+    double *dq = malloc((size_t)(n * d) * sizeof *dq), *plain = malloc((size_t)(n * d) * sizeof *plain);
+    lucid_dense_normalise(plain, k, n, d, eps);
+    memcpy(kn, plain, (size_t)(n * d) * sizeof *kn);
+    scale_columns(kn, g->gain, n, d);
     if (solve) lucid_dense_solve(y, kn, y, n, d, dv);
     for (int head = kv_head * group; head < (kv_head + 1) * group; head++) {
         double *q = wide(g, LUCID_Q, batch, head), *dout = wide(g, LUCID_DOUT, batch, head);
@@ -116,25 +140,28 @@ static void judge_head(double error[3], const gradients *g, int batch, int kv_he
         free(q), free(dout);
     }
     if (solve) lucid_dense_solve_backward(dvalues, dkn, dvalues, kn, y, n, d, dv);
-    if (solve) lucid_dense_normalise_backward(dk, dkn, k, n, d, eps);
     size_t sequence = (size_t)batch * p->n_kv_heads + kv_head;
-    double e = error_of(g->dk + sequence * (size_t)(n * d), dk, n, d);
+    double e = g->gain ? gain_error(g, dkn, plain, sequence) : 0;
+    if (!(e <= error[3])) error[3] = e;
+    scale_columns(dkn, g->gain, n, d);
+    if (solve) lucid_dense_normalise_backward(dk, dkn, k, n, d, eps);
+    e = error_of(g->dk + sequence * (size_t)(n * d), dk, n, d);
     if (!(e <= error[1])) error[1] = e;
     e = error_of(g->dv + sequence * (size_t)(n * dv), dvalues, n, dv);
     if (!(e <= error[2])) error[2] = e;
-    free(k), free(y), free(kn), free(dkn), free(dk), free(dvalues), free(dq);
+    free(k), free(y), free(kn), free(dkn), free(dk), free(dvalues), free(dq), free(plain);
 }
 
 static void judge(const gradients *g, double tolerance) {
-    static const char *const names[] = {"dq", "dk", "dv"};
+    static const char *const names[] = {"dq", "dk", "dv", "the gain's gradient"};
     const lucid_problem *p = &g->f.problem;
-    double error[3] = {0};
+    double error[4] = {0};
     for (int b = 0; b < p->batch; b++)
         for (int h = 0; h < p->n_kv_heads; h++) judge_head(error, g, b, h);
-    printf("N %lld d %d d_v %d heads %d/%d keys %d %s: dq %.2g dk %.2g dv %.2g\n", (long long)p->seqlen, p->head_dim,
-           p->value_dim, p->n_heads, p->n_kv_heads, g->f.keys, p->attention ? "softmax" : "lucid", error[0], error[1],
-           error[2]);
-    for (int i = 0; i < 3; i++)
+    printf("N %lld d %d d_v %d heads %d/%d keys %d %s: dq %.2g dk %.2g dv %.2g gain %.2g\n", (long long)p->seqlen,
+           p->head_dim, p->value_dim, p->n_heads, p->n_kv_heads, g->f.keys, p->attention ? "softmax" : "lucid",
+           error[0], error[1], error[2], error[3]);
+    for (int i = 0; i < 4; i++)
         CHECK_NEAR(error[i], 0, tolerance, "%s of N %lld, d %d, keys %d", names[i], (long long)p->seqlen, p->head_dim,
                    g->f.keys);
 }
@@ -153,10 +180,11 @@ static void compare(const gradients *got, const gradients *want, const char *wha
         if (!got->seen[row]) continue;
         bool dq = same_rows(got->dq, want->dq, row, p->head_dim),
              dk = same_rows(got->dk, want->dk, kv_row, p->head_dim);
+        bool dgain = same_rows(got->dgain, want->dgain, kv_row, p->head_dim);
         bool dv = same_rows(got->dv, want->dv, kv_row, p->value_dim);
-        CHECK(dq && dk && dv, "%s: row %zu differs:%s%s%s", what, row, dq ? "" : " dq", dk ? "" : " dk",
-              dv ? "" : " dv");
-        if (!dq || !dk || !dv) return;
+        CHECK(dq && dk && dv && dgain, "%s: row %zu differs:%s%s%s%s", what, row, dq ? "" : " dq", dk ? "" : " dk",
+              dv ? "" : " dv", dgain ? "" : " dgain");
+        if (!dq || !dk || !dv || !dgain) return;
     }
 }
 
@@ -164,15 +192,17 @@ static void run_one(const void *context, const lucid_options *options, const cha
     const gradients *want = context;
     gradients got;
     gradients_create(&got, &want->f.problem, want->f.keys);
+    got.gain = want->gain;
     must(compute(&got, comm, *options), what);
     compare(&got, want, what);
     check_coverage(got.seen, query_rows(&got.f.problem), what);
     gradients_destroy(&got);
 }
 
-static void run_all(const lucid_problem *p, fixture_keys keys, double tolerance) {
+static void run_all(const lucid_problem *p, fixture_keys keys, const float *gain, double tolerance) {
     gradients want;
     gradients_create(&want, p, keys);
+    want.gain = gain;
     must(compute(&want, alone, (lucid_options){.tile = 64, .channels = 1}), "alone");
     if (comm->rank == 0) judge(&want, tolerance);
     int w = lucid_shape_make(p->head_dim, p->value_dim).value_ld, group = p->n_heads / p->n_kv_heads;
@@ -192,11 +222,14 @@ int main(int argc, char **argv) {
     lucid_problem softmax = {.seqlen = 400, .batch = 1, .n_heads = 2, .n_kv_heads = 2, .head_dim = 8, .value_dim = 3};
     softmax.attention = LUCID_ATTENTION_SOFTMAX;
     if (quick) gqa.seqlen = 400, odd.seqlen = 200;
-    run_all(&gqa, KEYS_CLUSTERED, 1e-4);
-    run_all(&gqa, KEYS_COINCIDENT, 1e-3);
-    run_all(&odd, KEYS_CLUSTERED, 1e-4);
-    run_all(&softmax, KEYS_NORMAL, 1e-5);
+    float gain[LUCID_MAX_HEAD_DIM];
+    for (int c = 0; c < LUCID_MAX_HEAD_DIM; c++) gain[c] = 1 + 0.05f * (float)(c * 5 % 7 - 4);
+    run_all(&gqa, KEYS_CLUSTERED, NULL, 1e-4);
+    run_all(&gqa, KEYS_COINCIDENT, NULL, 1e-3);
+    run_all(&odd, KEYS_CLUSTERED, NULL, 1e-4);
+    run_all(&odd, KEYS_CLUSTERED, gain, 1e-4);
+    run_all(&softmax, KEYS_NORMAL, NULL, 1e-5);
     run_all(&(lucid_problem){.seqlen = 3, .batch = 1, .n_heads = 1, .n_kv_heads = 1, .head_dim = 5, .value_dim = 4},
-            KEYS_NORMAL, 1e-5);
+            KEYS_NORMAL, NULL, 1e-5);
     return worlds_close(comm, alone);
 }
