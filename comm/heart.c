@@ -199,11 +199,12 @@ static void exchange(lucid_heart *h, bool stopping) {
 
 /* --- judgement --- */
 
+/* A process that was stopped has not heard of its peers, and that is none of their faults. */
 static void forgive_gap(lucid_heart *h) {
     const double time = now(), gap = time - h->polled;
     h->polled = time;
     if (gap < GAP_SECONDS) return;
-    for (int i = 0; i < h->n_peers; i++) h->peers[i].heard = h->peers[i].heard + gap;
+    for (int i = 0; i < h->n_peers; i++) h->peers[i].heard = fmin(h->peers[i].heard + gap, time);
 }
 
 static void judge(lucid_heart *h) {
@@ -307,6 +308,7 @@ static void *run(void *argument) {
         serve_dump(h);
         if (given.failing) note_failure(h, h->comm->rank, lucid_failure());
         exchange(h, given.stopping);
+        forgive_gap(h); /* it may have been stopped within exchange */
         judge(h);
         if (failed(h)) end_process(h);
         if (given.stopping && (parted(h) || now() > give_up)) return NULL;
