@@ -3,6 +3,7 @@
  *   lucid_plan_make          what a run will need, without running it (pure; every rank gets the same answer)
  *   lucid_attention_create   allocate this rank's share                                   Collective
  *   lucid_attention_bind     keep keys and values in a caller's cache                     Local
+ *   lucid_attention_set_key_gain  a learned gain in the keys' norm                        Local
  *   lucid_attention_load     fill q, k, v, tile by tile, through a reader                 Local
  *   lucid_attention_run      solve and softmax pass                                       Collective
  *   lucid_attention_store    hand out, y, lse to a writer, tile by tile                   Local

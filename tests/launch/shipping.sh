@@ -29,7 +29,7 @@ courses() {
 # find MODEL OUTPUT OPTIONS...: percent found, in found
 find_needles() {
     succeed eval niah --model "$1" --template short --haystack text --haystack-text whole/text/unseen.txt --needles 1 \
-        --lengths 1K --count 10 --output "$2" "${@:3}"
+        --lengths 1K --count 5 --output "$2" "${@:3}"
     found=$(awk '$1 ~ /^niah_short_text/ { print int($5) }' stdout.txt)
 }
 

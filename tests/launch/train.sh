@@ -63,21 +63,24 @@ cat >bare/config.json <<'JSON'
  "num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 16, "use_rope": false,
  "tie_word_embeddings": false}
 JSON
-bare=(train --model bare --bare --task two-phase --sequences 6 --steps 4 --rate 1e-2 --warmup 0 --save-every 4 --quiet)
-succeed "${bare[@]}" --threads 1 --output plain
-succeed "${bare[@]}" --threads 1 --output gained --key-gain
+bare=(train --model bare --bare --task two-phase --sequences 6 --steps 4 --rate 1e-2 --warmup 0 --save-every 4 --log-every 1 --quiet)
+losses() { sed 's/.*"loss": \([^,]*\),.*/\1/' "$1"; }
+succeed "${bare[@]}" --threads 1 --output plain --log plain.jsonl
+succeed "${bare[@]}" --threads 1 --output gained --key-gain --log gained.jsonl
 grep -aq key_gain plain/step-000000004/model.safetensors && complain "a gain without --key-gain"
 grep -aq '"model.layers.0.self_attn.key_gain.weight":{"dtype":"F32","shape":\[16\]' gained/step-000000004/model.safetensors ||
     complain "no gain: $(head -c 900 gained/step-000000004/model.safetensors | tr -cd ' -~')"
-cmp -s {plain,gained}/step-000000004/moments.safetensors && complain "the gain changes nothing"
+expect "the first loss, with a gain of 1" "$(losses gained.jsonl | head -n 1)" "$(losses plain.jsonl | head -n 1)"
+[[ $(losses gained.jsonl | tail -n 1) != $(losses plain.jsonl | tail -n 1) ]] || complain "the gain changes nothing"
 if command -v mpirun >/dev/null; then
     on_ranks 2 "${bare[@]}" --threads 1 --output gained2 --key-gain --data-parallel 2 || complain "$(cat stderr.txt)"
     cmp {gained,gained2}/step-000000004/moments.safetensors || complain "two ranks learn another gain"
 fi
 
 # Weights that begin by matching are others.
-succeed "${recipe[@]}" --output matching --threads 1 --matching --steps 3
-cmp -s {one,matching}/step-000000003/model.safetensors && complain "--matching changes nothing"
+succeed "${recipe[@]}" --output drawn --threads 1 --steps 1
+succeed "${recipe[@]}" --output matching --threads 1 --steps 1 --matching
+cmp -s {drawn,matching}/step-000000001/model.safetensors && complain "--matching changes nothing"
 
 # The parts of a mixture are measured apart.
 succeed train --model tiny --task niah --text text.txt --length 256 --steps 1 --sequences 2 --validate 2 --threads 1
