@@ -14,7 +14,7 @@
     X(eps) X(layout) X(schedule) X(tile) X(memory_budget) X(threads) X(channels) X(timeout) X(seed) X(random_kind)     \
     X(dtype) X(n_centres) X(correlation) X(device) X(baseline) X(repeat) X(save) X(out_dtype) X(progress) X(verify)    \
     X(plan) X(certificate) X(quiet) X(decode) X(backward) X(checkpoint_every) X(resume) X(max_context)                 \
-    X(prefill_chunk) X(cache_dtype)
+    X(prefill_chunk) X(cache_dtype) X(blas)
 #define JOB_TEXTS(X)                                                                                                   \
     X(isa) X(job_id) X(transport) X(input) X(output) X(report) X(trace) X(lengths) X(cached) X(model) X(logits)        \
     X(allow_unused) X(context) X(save_context) X(checkpoint)

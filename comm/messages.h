@@ -54,6 +54,7 @@ typedef struct {
     char report[LUCID_MESSAGE_MAX_PATH], trace[LUCID_MESSAGE_MAX_PATH];
     char lengths[256];    /* bench: sequence lengths, comma separated */
     char cached[256];     /* bench: cached tokens, the same */
+    int blas;             /* models and training */
     int baseline, repeat; /* bench */
     uint32_t save;        /* a bit for each tensor to be written, as launch/options.h numbers them */
     int out_dtype;        /* 0: as the input's, else lucid_dtype + 1 */

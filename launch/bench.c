@@ -264,7 +264,7 @@ static void print_header(const launch_options *options, const lucid_comm *comm) 
     const lucid_blas *blas;
     if (options->baseline == BASELINE_OPENBLAS)
         printf("# baseline: OpenBLAS's blocked solve on one core, core type %s\n",
-               lucid_blas_open(&blas) ? "none: no OpenBLAS here" : blas->core);
+               lucid_blas_open(&blas, LUCID_BLAS_OPENBLAS) ? "none: no OpenBLAS here" : blas->core);
     printf("%-8s %-10s %-9s %-9s %-6s %5s %7s %9s %5s %3s %4s %4s %5s %7s %6s %6s %6s %7s %9s %8s %8s %9s %s\n",
            "variant", "layout", "schedule", "transport", "isa", "ranks", "threads", "N", "heads", "kv", "d", "d_v",
            "dtype", "solve%", "attend%", "both%", "packed%", "softmax%", "run_s", "Gflop/s", "peak", "residual",

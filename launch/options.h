@@ -53,6 +53,7 @@ typedef struct {
     int save;            /* SAVE_ bits */
     int dtype, keys;     /* lucid_dtype, lucid_keys */
     int out_dtype, attention, layout, schedule, device, progress, baseline;
+    int blas; /* lucid_blas_kind */
     int64_t random, heads, kv_heads, head_dim, value_dim, batch, seed;
     int64_t threads, tile, memory_budget, channels, repeat;
     double softmax_scale, eps, timeout, checkpoint_every;

@@ -178,6 +178,8 @@ const launch_option launch_option_table[] = {
      "of each rank; 0: its share of the host's cores"},
     {"isa", EXECUTION, RUNS | MODELS | TRAIN, NAME, FIELD(isa), NULL, "auto|scalar|avx2|avx512", "auto", 0, 0,
      "kernel set; auto: the best that all ranks have"},
+    {"blas", EXECUTION, MODELS | TRAIN, CHOICE, FIELD(blas), NULL, "auto|onednn|openblas", "auto", 0, 0,
+     "whose products with weights; auto: oneDNN where all ranks have it"},
     {"device", EXECUTION, RUNS | MODELS | TRAIN, CHOICE, FIELD(device), NULL, "auto|cpu|cuda", "auto", 0, 0,
      "where kernels run; auto: on the CPU"},
     {"comm", EXECUTION, ALL, NAME, FIELD(comm), NULL, "auto|self|mpi|nccl", "auto", 0, 0, "transport between ranks"},

@@ -358,6 +358,7 @@ static lucid_status open_context(launch_session *session) {
         .cache_dtype = (lucid_dtype)o->cache_dtype,
         .saved = o->context,
         .isa = o->isa,
+        .blas = (lucid_blas_kind)o->blas,
         .schedule = o->schedule,
         .memory_budget = (size_t)o->memory_budget,
         .threads = session->threads,

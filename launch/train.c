@@ -134,6 +134,7 @@ static lucid_status share_input(train *t) {
     t->text.n = n;
     t->run.task.ids = t->text.ids;
     t->run.isa = t->options->isa;
+    t->run.blas = (lucid_blas_kind)t->options->blas;
     t->run.timeout = t->options->timeout;
     return launch_job_threads(&t->run.threads, t->options, t->comm);
 }

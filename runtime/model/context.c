@@ -22,8 +22,8 @@ static lucid_status check_options(const lucid_context_options *o) {
     return LUCID_OK;
 }
 
-static lucid_status allocate(lucid_context *c) {
-    LUCID_TRY(lucid_forward_create(&c->forward, c->model, c->options.max_tokens, c->options.threads));
+static lucid_status allocate(lucid_context *c, const lucid_blas *blas) {
+    LUCID_TRY(lucid_forward_create(&c->forward, c->model, blas, c->options.max_tokens, c->options.threads));
     c->convolution = c->model->config.attention == LUCID_MODEL_DELTANET ? (lucid_convolution){.width = 1}
                                                                         : lucid_convolution_of(&c->model->config);
     c->tails =
@@ -37,11 +37,11 @@ static lucid_status allocate(lucid_context *c) {
     return LUCID_OK;
 }
 
-static lucid_status prepare(lucid_context *c) {
+static lucid_status prepare(lucid_context *c, const lucid_blas *blas) {
     LUCID_TRY(check_options(&c->options));
     if (c->options.threads == 0) c->options.threads = 1;
     if (c->options.chunk == 0) c->options.chunk = CHUNK;
-    return allocate(c);
+    return allocate(c, blas);
 }
 
 static lucid_status fail_to_keep(void) {
@@ -101,13 +101,15 @@ static lucid_status create_state(lucid_context *c) {
 
 lucid_status lucid_context_create(lucid_context **context, const lucid_model *model, lucid_comm *comm,
                                   const lucid_context_options *options) {
+    const lucid_blas *blas;
     lucid_context *c = calloc(1, sizeof *c);
     lucid_status status = lucid_comm_agree(comm, c ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory"));
     if (status) goto destroy;
     c->model = model;
     c->comm = comm;
     c->options = *options;
-    LUCID_TRY_GOTO(lucid_comm_agree(comm, prepare(c)), destroy);
+    LUCID_TRY_GOTO(lucid_blas_agree(&blas, comm, options->blas), destroy);
+    LUCID_TRY_GOTO(lucid_comm_agree(comm, prepare(c, blas)), destroy);
     LUCID_TRY_GOTO(model->config.attention == LUCID_MODEL_DELTANET ? create_state(c) : create_cache(c), destroy);
     *context = c;
     return LUCID_OK;

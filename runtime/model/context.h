@@ -12,6 +12,7 @@
 #ifndef LUCID_RUNTIME_MODEL_CONTEXT_H
 #define LUCID_RUNTIME_MODEL_CONTEXT_H
 
+#include "runtime/blas/blas.h"
 #include "runtime/lucid.h"
 #include "runtime/model/weights.h"
 
@@ -25,6 +26,7 @@ typedef struct {
     lucid_dtype cache_dtype; /* LUCID_F32 or LUCID_BF16 */
     const char *saved;       /* a folder of lucid_context_save, whose text is gone on with; NULL: none */
     const char *isa;
+    lucid_blas_kind blas; /* products with weights */
     lucid_schedule_kind schedule;
     size_t memory_budget; /* bytes a rank may use for remote tiles */
     int threads;

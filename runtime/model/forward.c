@@ -27,10 +27,10 @@ static float *take(int64_t rows, int64_t n) {
     return memory;
 }
 
-lucid_status lucid_forward_create(lucid_forward *f, const lucid_model *model, int64_t max_context, int threads) {
+lucid_status lucid_forward_create(lucid_forward *f, const lucid_model *model, const lucid_blas *blas,
+                                  int64_t max_context, int threads) {
     const lucid_model_config *c = &model->config;
-    *f = (lucid_forward){.model = model, .threads = threads};
-    LUCID_TRY(lucid_blas_open(&f->blas));
+    *f = (lucid_forward){.model = model, .blas = blas, .threads = threads};
     f->inv_freq = calloc((size_t)c->head_dim, sizeof *f->inv_freq);
     f->normed = take(GROUP, c->hidden_size);
     f->gate = take(GROUP, c->intermediate_size);

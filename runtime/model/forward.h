@@ -48,9 +48,10 @@ typedef struct {
     double products; /* seconds in products with weights so far */
 } lucid_forward;
 
-/* max_context: the most tokens that the text may reach, which RoPE's type `dynamic` depends on. Errors: UNSUPPORTED
- * without OpenBLAS, MEMORY. Destroy also after a failure. */
-lucid_status lucid_forward_create(lucid_forward *forward, const lucid_model *model, int64_t max_context, int threads);
+/* max_context: the most tokens that the text may reach, which RoPE's type `dynamic` depends on. Errors: MEMORY. Destroy
+ * also after a failure. */
+lucid_status lucid_forward_create(lucid_forward *forward, const lucid_model *model, const lucid_blas *blas,
+                                  int64_t max_context, int threads);
 void lucid_forward_destroy(lucid_forward *forward); /* fine on zeros */
 
 /* Makes room. n_rows is 1 or a multiple of LUCID_PANEL. Errors: MEMORY. */

@@ -128,7 +128,6 @@ static lucid_status prepare(lucid_pass *p) {
     if (o->threads == 0) o->threads = 1;
     if (o->n_sequences == 0) o->n_sequences = 1;
     o->n_sequences = (o->n_sequences + pack - 1) / pack * pack;
-    LUCID_TRY(lucid_blas_open(&p->blas));
     p->micro = lucid_micro_make(o->length, o->n_sequences, o->tile, p->comm->world_size, p->comm->rank);
     p->convolution = lucid_convolution_of(&p->trainee->model.config);
     LUCID_TRY(allocate(p));
@@ -143,6 +142,7 @@ lucid_status lucid_pass_create(lucid_pass **pass, lucid_trainee *trainee, lucid_
     lucid_status status = lucid_comm_agree(comm, p ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory"));
     if (status) goto destroy;
     *p = (lucid_pass){.trainee = trainee, .comm = comm, .options = *options};
+    LUCID_TRY_GOTO(lucid_blas_agree(&p->blas, comm, options->blas), destroy);
     LUCID_TRY_GOTO(lucid_comm_agree(comm, prepare(p)), destroy);
     for (int l = 0; l < trainee->model.config.n_layers; l++)
         LUCID_TRY_GOTO(lucid_pass_attention_create(p, &p->layers[l].attention), destroy);

@@ -9,6 +9,7 @@
 #ifndef LUCID_RUNTIME_TRAIN_PASS_H
 #define LUCID_RUNTIME_TRAIN_PASS_H
 
+#include "runtime/blas/blas.h"
 #include "runtime/lucid.h"
 #include "runtime/train/trainee.h"
 
@@ -37,6 +38,7 @@ typedef struct {
     int n_sequences; /* that a micro-batch holds; 0: 1; rounded up to whole packs */
     int64_t tile;    /* tokens, a multiple of 64; 0: lucid_micro_tile. Part of the bits of weight gradients. */
     const char *isa;
+    lucid_blas_kind blas;
     int threads;
     double timeout;
     bool backward; /* false: only lucid_pass_score */

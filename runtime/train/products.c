@@ -8,8 +8,8 @@
 #include <string.h>
 
 /* Columns of one call, and outputs of one of a weight's gradient: what is copied for a call serves all of its rows. */
-#define BLOCK        512
-#define BLOCK_WEIGHT 128
+#define BLOCK        1024
+#define BLOCK_WEIGHT 256
 
 static int n_blocks_of(int n) {
     return (n + BLOCK - 1) / BLOCK;

@@ -1,5 +1,6 @@
 #include "runtime/train/training.h"
 
+#include "runtime/isa.h"
 #include "runtime/train/micro.h"
 
 #include <inttypes.h>
@@ -71,6 +72,7 @@ static lucid_status create_pass(lucid_training *t) {
         .n_sequences = o->micro_batch < o->n_sequences ? o->micro_batch : o->n_sequences,
         .tile = o->tile,
         .isa = o->isa,
+        .blas = o->blas,
         .threads = o->threads,
         .timeout = o->timeout,
         .backward = true,
@@ -79,12 +81,24 @@ static lucid_status create_pass(lucid_training *t) {
     return lucid_comm_agree(t->group, lucid_examples_create(&t->examples, t->task, lucid_pass_sequences(t->pass)));
 }
 
+/* All groups compute with the same kernels and products: a group alone would choose what its own ranks have. */
+static lucid_status agree_on_arithmetic(lucid_training *t) {
+    const lucid_kernels *kernels;
+    const lucid_blas *blas;
+    LUCID_TRY(lucid_isa_agree(&kernels, t->comm, t->options.isa));
+    LUCID_TRY(lucid_blas_agree(&blas, t->comm, t->options.blas));
+    t->options.isa = kernels->isa;
+    t->options.blas = blas->kind;
+    return LUCID_OK;
+}
+
 lucid_status lucid_training_create(lucid_training **training, lucid_comm *comm, const lucid_training_options *options) {
     lucid_training *t = calloc(1, sizeof *t);
     lucid_status status = lucid_comm_agree(comm, t ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory"));
     if (status) goto destroy;
     *t = (lucid_training){.comm = comm, .options = *options};
     LUCID_TRY_GOTO(lucid_comm_agree(comm, prepare(t)), destroy);
+    LUCID_TRY_GOTO(agree_on_arithmetic(t), destroy);
     const int group_size = comm->world_size / t->options.data_parallel;
     t->n_groups = t->options.data_parallel;
     t->own_group = comm->rank / group_size;
@@ -272,6 +286,7 @@ static lucid_status validate_task(lucid_step_result *result, lucid_training *t, 
         .length = lucid_task_shape_of(task).length,
         .n_sequences = 1,
         .isa = t->options.isa,
+        .blas = t->options.blas,
         .threads = t->options.threads,
         .timeout = t->options.timeout,
     };

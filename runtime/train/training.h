@@ -7,6 +7,7 @@
 #ifndef LUCID_RUNTIME_TRAIN_TRAINING_H
 #define LUCID_RUNTIME_TRAIN_TRAINING_H
 
+#include "runtime/blas/blas.h"
 #include "runtime/train/optimizer.h"
 #include "runtime/train/task.h"
 
@@ -24,11 +25,12 @@ typedef struct {
     lucid_rate_course course;
     double clip; /* the largest norm of a step's gradients; 0: none */
 
-    /* How it is computed: changes no bit but isa. */
+    /* How it is computed: changes no bit but isa and blas. */
     int data_parallel; /* groups; 0: 1. Divides world_size. */
     int micro_batch;   /* sequences that a group computes at once; 0: 1 */
     int threads;
     const char *isa;
+    lucid_blas_kind blas;
     double timeout;
 } lucid_training_options;
 

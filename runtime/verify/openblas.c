@@ -82,7 +82,7 @@ static void normalise(const problem *p, const float *k, double eps) {
 
 lucid_status lucid_openblas_solve(float *y, const float *k, const float *v, int64_t n, int d, int dv, double eps) {
     const lucid_blas *blas;
-    LUCID_TRY(lucid_blas_open(&blas));
+    LUCID_TRY(lucid_blas_open(&blas, LUCID_BLAS_OPENBLAS));
     problem p = {.blas = blas,
                  .kn = aligned_alloc(64, ((size_t)n * (size_t)d * sizeof(float) + 63) / 64 * 64),
                  .scores = aligned_alloc(64, (size_t)ROWS * KEYS * sizeof(float)),

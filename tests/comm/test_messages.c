@@ -4,6 +4,7 @@
 
 #include "comm/messages.h"
 #include "launch/options.h"
+#include "runtime/blas/blas.h"
 #include "runtime/files/random.h"
 #include "runtime/lucid.h"
 
@@ -45,6 +46,7 @@ static const lucid_job sample_job = {
     .trace = "t.json",
     .lengths = "64K,1M",
     .cached = "256K",
+    .blas = 2,
     .baseline = 1,
     .repeat = 3,
     .save = 7,
@@ -361,6 +363,7 @@ static void test_enumerations(void) {
         {"random_kind", offsetof(lucid_job, random_kind), LUCID_RANDOM_COINCIDENT},
         {"dtype", offsetof(lucid_job, dtype), LUCID_F16},
         {"device", offsetof(lucid_job, device), DEVICE_CUDA},
+        {"blas", offsetof(lucid_job, blas), LUCID_BLAS_OPENBLAS},
         {"baseline", offsetof(lucid_job, baseline), BASELINE_OPENBLAS},
         {"out_dtype", offsetof(lucid_job, out_dtype), OUT_DTYPE_F16},
         {"progress", offsetof(lucid_job, progress), PROGRESS_NEVER},

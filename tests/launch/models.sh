@@ -277,9 +277,14 @@ bad_texts() {
     refuse 1 "no tokenizer.json, and 32 tokens are too few for bytes" generate --model "$golden/lucid_rope" --prompt x
 }
 
-# A file of that name that is no library stands before the real one.
+# A file of that name that is no library stands before the real one. Without oneDNN OpenBLAS does its work.
 bad_library() {
-    mkdir bad
+    mkdir lacking bad
+    echo "no library" | tee lacking/libdnnl.so.2 >lacking/libdnnl.so.3
+    LD_LIBRARY_PATH=lacking refuse 1 "oneDNN cannot be loaded: install libdnnl" generate --model m --prompt x --blas onednn
+    LD_LIBRARY_PATH=lacking "$lucid" generate --model m --prompt x --max-new 4 --quiet >without
+    "$lucid" generate --model m --prompt x --max-new 4 --quiet --blas openblas >with
+    cmp without with || complain "--blas auto is not OpenBLAS where there is no oneDNN"
     echo "no library" >bad/libopenblas.so.0
     LD_LIBRARY_PATH=bad refuse 1 "OpenBLAS cannot be loaded \\(bad/libopenblas.so.0: .*\\): install libopenblas0" generate --model m --prompt x
 }

@@ -55,17 +55,23 @@ static void test_sizes(int n_in, int n_out, int *n_joined) {
     free(x);
 }
 
-int main(void) {
+static void test_kind(lucid_blas_kind kind) {
     static const int sizes[] = {1, 7, 10, 20, 33, 64, 100, 256, 320, 512, 513, 522, 640, 1030};
     int n_joined = 0;
-    CHECK(lucid_blas_open(&blas) == LUCID_OK, "%s", lucid_failure());
-    if (!blas) return check_result();
+    CHECK(lucid_blas_open(&blas, kind) == LUCID_OK, "%s", lucid_failure());
+    if (!blas) return;
+    CHECK(blas->kind == kind, "%s instead", lucid_blas_name(blas));
     for (int i = 0; i < COUNT(sizes); i++) {
         test_sizes(96, sizes[i], &n_joined);
         test_sizes(257, sizes[i], &n_joined);
         test_sizes(sizes[i], 72, &n_joined);
     }
-    printf("%d of %d sizes are joined by %s\n", n_joined, 3 * COUNT(sizes), blas->core);
+    printf("%d of %d sizes are joined by %s, core %s\n", n_joined, 3 * COUNT(sizes), lucid_blas_name(blas), blas->core);
     if (!strcmp(blas->core, "SkylakeX")) CHECK(n_joined >= 30, "only %d", n_joined);
+}
+
+int main(void) {
+    test_kind(LUCID_BLAS_OPENBLAS);
+    test_kind(LUCID_BLAS_ONEDNN);
     return check_result();
 }

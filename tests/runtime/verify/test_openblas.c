@@ -36,7 +36,7 @@ static void solve(int n, int d, int dv) {
 
 int main(void) {
     const lucid_blas *blas;
-    if (lucid_blas_open(&blas)) {
+    if (lucid_blas_open(&blas, LUCID_BLAS_OPENBLAS)) {
         printf("skipped: %s\n", lucid_failure());
         return LUCID_TEST_SKIP;
     }
