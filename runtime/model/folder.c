@@ -82,6 +82,15 @@ static lucid_status write_weights(const lucid_model *model, const char *folder, 
     return status;
 }
 
+/* Text of config, which ends its line. Numbers as people write them: 1e-5, not the 17 digits of its nearest double.
+ * NULL: no memory. */
+static char *config_text(const json_t *config) {
+    char *line = NULL, *json = json_dumps(config, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+    if (json && asprintf(&line, "%s\n", json) < 0) line = NULL;
+    free(json);
+    return line;
+}
+
 /* config.json but for its torch_dtype. */
 static lucid_status write_config(const char *source, const char *folder, lucid_dtype dtype) {
     static const char *const dtypes[] = {[LUCID_F32] = "float32", [LUCID_BF16] = "bfloat16", [LUCID_F16] = "float16"};
@@ -93,8 +102,8 @@ static lucid_status write_config(const char *source, const char *folder, lucid_d
     if (!status) status = lucid_json_read(&text, &n_bytes, path);
     if (!status && !text) status = lucid_fail(LUCID_ERR_INPUT, "%s: there is no such file", path);
     if (!status) status = lucid_json_parse(&config, text, n_bytes, path);
-    if (!status && (json_object_set_new(config, "torch_dtype", json_string(dtypes[dtype])) ||
-                    !(written = json_dumps(config, JSON_INDENT(2)))))
+    if (!status &&
+        (json_object_set_new(config, "torch_dtype", json_string(dtypes[dtype])) || !(written = config_text(config))))
         status = lucid_fail(LUCID_ERR_MEMORY, "no memory for %s", path);
     if (!status) status = lucid_folder_write_text(folder, "config.json", written);
     json_decref(config);

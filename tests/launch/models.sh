@@ -115,6 +115,7 @@ conversions() {
     for dtype in fp32 bf16 fp16; do
         succeed convert --model m --output as_$dtype --dtype $dtype --quiet
         grep -q '"torch_dtype"' as_$dtype/config.json || complain "no torch_dtype: $(cat as_$dtype/config.json)"
+        expect "end of config.json" "$(tail -c 2 as_$dtype/config.json | tr '\n' .)" "}."
     done
     size=$(stat -c %s as_fp32/model.safetensors)
     [[ $(stat -c %s as_bf16/model.safetensors) -lt $((size * 6 / 10)) ]] || complain "bf16 takes $(ls -l as_bf16)"
