@@ -280,12 +280,20 @@ bad_texts() {
 
 # A file of that name that is no library stands before the real one. Without oneDNN OpenBLAS does its work.
 bad_library() {
+    local words=(generate --model m --prompt x --max-new 4 --quiet)
     mkdir lacking bad
     echo "no library" | tee lacking/libdnnl.so.2 >lacking/libdnnl.so.3
     LD_LIBRARY_PATH=lacking refuse 1 "oneDNN cannot be loaded: install libdnnl" generate --model m --prompt x --blas onednn
-    LD_LIBRARY_PATH=lacking "$lucid" generate --model m --prompt x --max-new 4 --quiet >without
-    "$lucid" generate --model m --prompt x --max-new 4 --quiet --blas openblas >with
+    LD_LIBRARY_PATH=lacking "$lucid" "${words[@]}" >without
+    "$lucid" "${words[@]}" --blas openblas >with
     cmp without with || complain "--blas auto is not OpenBLAS where there is no oneDNN"
+    mpirun --oversubscribe -n 1 "$lucid" "${words[@]}" : -n 1 env LD_LIBRARY_PATH=lacking "$lucid" "${words[@]}" >without 2>.stderr ||
+        complain "a rank without oneDNN: $(cat .stderr)"
+    cmp without with || complain "a rank without oneDNN changes the text"
+    mpirun --oversubscribe -n 1 "$lucid" "${words[@]}" --blas onednn : \
+        -n 1 env LD_LIBRARY_PATH=lacking "$lucid" "${words[@]}" --blas onednn >without 2>.stderr
+    expect "exit code where a rank lacks oneDNN" $? 1
+    grep -q "^lucid: rank 1.*oneDNN cannot be loaded" .stderr || complain "where a rank lacks oneDNN: $(cat .stderr)"
     echo "no library" >bad/libopenblas.so.0
     LD_LIBRARY_PATH=bad refuse 1 "OpenBLAS cannot be loaded \\(bad/libopenblas.so.0: .*\\): install libopenblas0" generate --model m --prompt x
 }
