@@ -287,13 +287,13 @@ bad_library() {
     LD_LIBRARY_PATH=lacking "$lucid" "${words[@]}" >without
     "$lucid" "${words[@]}" --blas openblas >with
     cmp without with || complain "--blas auto is not OpenBLAS where there is no oneDNN"
-    mpirun --oversubscribe -n 1 "$lucid" "${words[@]}" : -n 1 env LD_LIBRARY_PATH=lacking "$lucid" "${words[@]}" >without 2>.stderr ||
-        complain "a rank without oneDNN: $(cat .stderr)"
+    mpirun --oversubscribe -n 1 "$lucid" "${words[@]}" : -n 1 env LD_LIBRARY_PATH=lacking "$lucid" "${words[@]}" >without 2>stderr.txt ||
+        complain "a rank without oneDNN: $(cat stderr.txt)"
     cmp without with || complain "a rank without oneDNN changes the text"
     mpirun --oversubscribe -n 1 "$lucid" "${words[@]}" --blas onednn : \
-        -n 1 env LD_LIBRARY_PATH=lacking "$lucid" "${words[@]}" --blas onednn >without 2>.stderr
+        -n 1 env LD_LIBRARY_PATH=lacking "$lucid" "${words[@]}" --blas onednn >without 2>stderr.txt
     expect "exit code where a rank lacks oneDNN" $? 1
-    grep -q "^lucid: rank 1.*oneDNN cannot be loaded" .stderr || complain "where a rank lacks oneDNN: $(cat .stderr)"
+    grep -q "^lucid: rank 1.*oneDNN cannot be loaded" stderr.txt || complain "where a rank lacks oneDNN: $(cat stderr.txt)"
     echo "no library" >bad/libopenblas.so.0
     LD_LIBRARY_PATH=bad refuse 1 "OpenBLAS cannot be loaded \\(bad/libopenblas.so.0: .*\\): install libopenblas0" generate --model m --prompt x
 }
