@@ -13,7 +13,7 @@
 #include "kernels/cpu/panel.h"
 #include "kernels/cpu/solve.h"
 
-enum { TAIL_ROWS = 4, VALUE_CHUNK = 16 * GRANULE };
+enum { TAIL_ROWS = 4, VALUE_CHUNK = 16 * GRANULE, BLOCK_COLUMNS = 2 * VEC };
 
 /* A row granule as the products read it, and the scratch of its pairs. */
 typedef struct {
@@ -137,29 +137,36 @@ INLINE void update_block(const backward_row *r, const int rows, int j0, int i, c
     }
 }
 
-/* A panel of keys j0..: its part of the tile and of the key's sums. */
+/* A panel of keys j0..: its part of the tile and of the key's sums. On the diagonal rows before j0 see none of them:
+ * what would be zeros is left out, and columns before j0's block are not set. */
 INLINE void backward_panel(const int rows, int j0, const pair_kind kind, const backward_row *r,
                            const lucid_key_sums *key, bool diagonal) {
-    const int w = r->shape.value_ld, ld = lucid_key_ld(r->shape);
+    const int w = r->shape.value_ld, ld = lucid_key_ld(r->shape), i0 = diagonal ? j0 : 0, n_rows = GRANULE - i0;
+    const float *p = r->p + i0, *ds = r->ds + j0 * GRANULE + i0, *values = r->values + i0 * w;
     stage_key_values(r->key_values, rows, key->record + lucid_record_values(r->shape) + j0 * w, w);
-    for (int i = 0; i < GRANULE; i += 2 * VEC)
+    for (int i = i0 / BLOCK_COLUMNS * BLOCK_COLUMNS; i < GRANULE; i += BLOCK_COLUMNS)
         (kind == OF_ATTEND ? attend_block : update_block)(r, rows, j0, i, key->record, diagonal);
     if (!key->dkeys) return;
     if (kind == OF_ATTEND)
-        product(key->dvalues + j0 * w, ADD, rows, r->p, GRANULE, r->values, w, GRANULE);
+        product(key->dvalues + j0 * w, ADD, rows, p, GRANULE, values, w, n_rows);
     else if (!diagonal)
-        product(key->dvalues + j0 * w, SUBTRACT, rows, r->p, GRANULE, r->values, w, GRANULE);
-    product(key->dkeys + j0 * ld, ADD, rows, r->ds + j0 * GRANULE, GRANULE, r->rows, ld, GRANULE);
+        product(key->dvalues + j0 * w, SUBTRACT, rows, p, GRANULE, values, w, n_rows);
+    product(key->dkeys + j0 * ld, ADD, rows, ds, GRANULE, r->rows + i0 * ld, ld, n_rows);
+}
+
+/* sums (rows, 64) += kt ds; on the diagonal a block's columns see no keys behind it. */
+INLINE void add_sums(const int rows, float *sums, const float *kt, const float *ds, bool diagonal) {
+    for (int i = 0; i < GRANULE; i += BLOCK_COLUMNS)
+        product_columns(sums + i, ADD, rows, 2, kt, GRANULE, ds + i, GRANULE, diagonal ? i + BLOCK_COLUMNS : GRANULE);
 }
 
 /* sums (d, 64) += kt ds, in panels of a multiple of four rows; the last four may reach over kt's end, where a record
  * goes on with other numbers, and over d, where the sums have room for what comes of them. */
-static void add_row_sums(float *sums, const float *kt, const float *ds, int d) {
+static void add_row_sums(float *sums, const float *kt, const float *ds, int d, bool diagonal) {
     int c = 0;
     for (; c + PANEL_LAST <= d; c += PANEL_LAST)
-        product(sums + c * GRANULE, ADD, PANEL_LAST, kt + c * GRANULE, GRANULE, ds, GRANULE, GRANULE);
-    for (; c < d; c += TAIL_ROWS)
-        product(sums + c * GRANULE, ADD, TAIL_ROWS, kt + c * GRANULE, GRANULE, ds, GRANULE, GRANULE);
+        add_sums(PANEL_LAST, sums + c * GRANULE, kt + c * GRANULE, ds, diagonal);
+    for (; c < d; c += TAIL_ROWS) add_sums(TAIL_ROWS, sums + c * GRANULE, kt + c * GRANULE, ds, diagonal);
 }
 
 INLINE void backward_pairs(const pair_kind kind, float *row_sums, const float *row, const lucid_key_sums *keys,
@@ -168,7 +175,7 @@ INLINE void backward_pairs(const pair_kind kind, float *row_sums, const float *r
     backward_row r = stage_row(row, shape, scratch);
     for (int64_t g = 0; g < n_keys; g++) {
         FOR_EACH_PANEL(backward_panel, kind, &r, &keys[g], diagonal);
-        if (row_sums) add_row_sums(row_sums, keys[g].record, r.ds, shape.head_dim);
+        if (row_sums) add_row_sums(row_sums, keys[g].record, r.ds, shape.head_dim, diagonal);
     }
     float_mode_leave(mode);
 }
