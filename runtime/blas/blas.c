@@ -56,12 +56,28 @@ static void onednn_sgemm(int order, int trans_a, int trans_b, int m, int n, int 
     if (failed) openblas.sgemm(order, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
+/* What dnnl_version returns. */
+typedef struct {
+    int major, minor, patch;
+    const char *hash;
+    unsigned cpu_runtime, gpu_runtime;
+} dnnl_version_record;
+
+/* Builds that have threads of their own (TBB) cannot be kept from using them. */
+static bool takes_threads_from_openmp(void *library) {
+    enum { SEQUENTIAL = 1, OPENMP = 2 };
+    const dnnl_version_record *(*version)(void);
+    *(void **)&version = dlsym(library, "dnnl_version");
+    return version && (version()->cpu_runtime == SEQUENTIAL || version()->cpu_runtime == OPENMP);
+}
+
 static void load_onednn(void) {
     static const char *const names[] = {"libdnnl.so.3", "libdnnl.so.2"};
     void *library = NULL;
     for (size_t i = 0; !library && i < sizeof names / sizeof *names; i++)
         library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-    if (library) *(void **)&dnnl_sgemm = dlsym(library, "dnnl_sgemm");
+    if (!library || !takes_threads_from_openmp(library)) return;
+    *(void **)&dnnl_sgemm = dlsym(library, "dnnl_sgemm");
     if (!dnnl_sgemm) return;
     onednn = openblas;
     onednn.kind = LUCID_BLAS_ONEDNN;
@@ -80,7 +96,7 @@ lucid_status lucid_blas_open(const lucid_blas **blas, lucid_blas_kind kind) {
         return lucid_fail(LUCID_ERR_UNSUPPORTED, "OpenBLAS cannot be loaded (%s): install libopenblas0", reason);
     if (kind == LUCID_BLAS_ONEDNN && !onednn.sgemm)
         return lucid_fail(LUCID_ERR_UNSUPPORTED,
-                          "oneDNN cannot be loaded: install libdnnl, or leave out --blas onednn");
+                          "oneDNN cannot be loaded: install libdnnl (built for OpenMP), or leave out --blas onednn");
     *blas = kind == LUCID_BLAS_OPENBLAS || !onednn.sgemm ? &openblas : &onednn;
     return LUCID_OK;
 }
