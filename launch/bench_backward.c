@@ -3,7 +3,8 @@
  * allocation, the check, peaks.
  *
  *   ratio   slowest rank's backward seconds / slowest rank's forward seconds
- *   share   2.5 forward flops / (backward * FMA peak): five products against two, however many were made
+ *   share   2.5 forward flops / (backward * peak): five products against two, however many were made; the peak is as in
+ *           bench.c the FMA peak, on a GPU the rate of a bf16 matrix product
  *   check   out is linear in v, hence <dv, v> = <dout, out>; and out changes with q and k through q . k alone, but for
  *           eps, hence <dk, k> = <dq, q>. The larger difference, over what independent vectors of these lengths would
  *           give; the latter not for eps above 1e-4.
@@ -152,10 +153,15 @@ void launch_bench_backward_header(const launch_options *options, const lucid_com
     printf("# lucid bench --backward %s, commit %s, %s; medians of %" PRId64 " repetitions\n", LUCID_VERSION,
            LUCID_COMMIT, comm->description, options->repeat);
     printf("# outside the timers: making or reading the input, packing, allocation, the check\n");
-    printf("# ratio: backward / forward seconds; share: 2.5 forward flops / (backward * FMA peak) in %%\n");
+    printf("# ratio: backward / forward seconds; share: 2.5 forward flops / (backward * %s) in %%\n",
+           options->device == DEVICE_CUDA ? "rate of a bf16 matrix product by cuBLAS" : "FMA peak");
     printf("%-8s %-10s %-9s %-6s %5s %7s %9s %5s %3s %4s %4s %5s %9s %10s %6s %6s %9s %s\n", "variant", "layout",
            "transport", "isa", "ranks", "threads", "N", "heads", "kv", "d", "d_v", "tile", "forward_s", "backward_s",
            "ratio", "share%", "check", "commit");
+}
+
+static const char *isa_of(const launch_job *job) {
+    return job->run.cuda ? "cuda" : lucid_attention_kernels(job->attention)->isa;
 }
 
 static void print_row(const double *x, const launch_job *job) {
@@ -163,9 +169,8 @@ static void print_row(const double *x, const launch_job *job) {
     const lucid_plan *plan = lucid_attention_plan(job->attention);
     printf("%-8s %-10s %-9s %-6s %5d %7d %9" PRId64 " %5d %3d %4d %4d %5" PRId64 " %9.4f %10.4f %6.2f %6.1f %9.1e %s\n",
            launch_attention_name(p->attention), launch_layout_name(plan->layout), job->comm->transport->name,
-           lucid_attention_kernels(job->attention)->isa, job->comm->world_size, job->run.threads, p->seqlen, p->n_heads,
-           p->n_kv_heads, p->head_dim, p->value_dim, plan->tile, x[FORWARD], x[BACKWARD], x[RATIO], 100 * x[SHARE],
-           x[ERROR], LUCID_COMMIT);
+           isa_of(job), job->comm->world_size, job->run.threads, p->seqlen, p->n_heads, p->n_kv_heads, p->head_dim,
+           p->value_dim, plan->tile, x[FORWARD], x[BACKWARD], x[RATIO], 100 * x[SHARE], x[ERROR], LUCID_COMMIT);
     fflush(stdout);
 }
 
@@ -174,8 +179,8 @@ static json_t *row_json(const double *x, const launch_job *job) {
     json_t *figures = json_object();
     for (int f = 0; f < N_FIGURES; f++) json_object_set_new(figures, names[f], json_real(x[f]));
     return json_pack("{s:o, s:s, s:s, s:i, s:I, s:o}", "problem", launch_json_problem(job->source), "layout",
-                     launch_layout_name(plan->layout), "isa", lucid_attention_kernels(job->attention)->isa, "threads",
-                     job->run.threads, "tile", (json_int_t)plan->tile, "median", figures);
+                     launch_layout_name(plan->layout), "isa", isa_of(job), "threads", job->run.threads, "tile",
+                     (json_int_t)plan->tile, "median", figures);
 }
 
 static lucid_status measure_all(json_t *rows, double (*x)[N_FIGURES], double *sorted, launch_job *job) {

@@ -39,7 +39,7 @@ static lucid_status check_train(const launch_options *o) {
 
 static bool runs_on_device(const launch_options *o) {
     bool command = o->command == COMMAND_ATTEND || o->command == COMMAND_VERIFY || o->command == COMMAND_BENCH;
-    return command && !o->decode && !o->backward;
+    return command && !o->decode;
 }
 
 /* Files, and what stands in for them. */
@@ -91,7 +91,8 @@ lucid_status launch_options_check(const launch_options *o, const launch_option *
     if (!strcmp(o->comm, "nccl") && o->device != DEVICE_CUDA)
         return lucid_fail(LUCID_ERR_USAGE, "--comm nccl goes with --device cuda; ranks on CPUs take --comm mpi");
     if (o->device == DEVICE_CUDA && !runs_on_device(o))
-        return lucid_fail(LUCID_ERR_USAGE, "--device cuda goes with attend, verify and bench without --decode or "
-                                           "--backward; the rest runs on --device cpu");
+        return lucid_fail(LUCID_ERR_USAGE,
+                          "--device cuda goes with attend, verify and bench without --decode; the rest runs "
+                          "on --device cpu");
     return LUCID_OK;
 }

@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/sets.cuh"
 
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/simt.cuh"
 
@@ -24,26 +25,12 @@ static const kernel_set *find_set(lucid_cuda_shape shape) {
     return NULL;
 }
 
-static const char *text_of(cudaError_t error) {
-    return error == cudaSuccess ? NULL : cudaGetErrorString(error);
-}
-
-static cudaError_t allow_shared(piece_kernel kernel, size_t bytes) {
-    return cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
-}
-
 const char *lucid_cuda_prepare(lucid_cuda_shape shape) {
     const kernel_set *set = find_set(shape);
-    int device, major, most;
     if (!set) return "there is no kernel for this width";
-    cudaError_t error = cudaGetDevice(&device);
-    if (!error) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-    if (!error) error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    if (error) return text_of(error);
-    if (major < 8) return "the GPU is older than compute capability 8.0";
-    size_t bytes = set->solve_bytes > set->attend_bytes ? set->solve_bytes : set->attend_bytes;
-    if ((size_t)most < bytes) return "the GPU has too little shared memory for heads this wide";
-    error = allow_shared(set->update, set->solve_bytes);
+    const char *wrong = check_device(set->solve_bytes > set->attend_bytes ? set->solve_bytes : set->attend_bytes);
+    if (wrong) return wrong;
+    cudaError_t error = allow_shared(set->update, set->solve_bytes);
     if (!error) error = allow_shared(set->solve, set->solve_bytes);
     if (!error) error = allow_shared(set->attend, set->attend_bytes);
     return text_of(error);
@@ -51,14 +38,6 @@ const char *lucid_cuda_prepare(lucid_cuda_shape shape) {
 
 static int row_blocks(const lucid_cuda_piece *piece, const kernel_set *set) {
     return (piece->n_granules + set->granules - 1) / set->granules;
-}
-
-/* Blocks of (row block, sequence or head): 64-bit on the way, since a grid holds 2^31 - 1. */
-static const char *launch(piece_kernel kernel, const lucid_cuda_piece *piece, int64_t blocks, int threads, size_t bytes,
-                          lucid_cuda_stream stream) {
-    if (blocks > INT32_MAX) return "too many row blocks for one launch: use a smaller tile";
-    kernel<<<(unsigned)blocks, (unsigned)threads, bytes, stream>>>(*piece);
-    return text_of(cudaGetLastError());
 }
 
 const char *lucid_cuda_update(const lucid_cuda_piece *piece, lucid_cuda_stream stream) {
@@ -69,13 +48,9 @@ const char *lucid_cuda_update(const lucid_cuda_piece *piece, lucid_cuda_stream s
 
 const char *lucid_cuda_solve(const lucid_cuda_piece *piece, lucid_cuda_stream stream) {
     const kernel_set *set = find_set(piece->shape);
-    int device, processors, resident;
-    cudaError_t error = cudaGetDevice(&device);
-    if (!error) error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-    if (!error)
-        error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, set->solve, set->threads, set->solve_bytes);
+    int64_t blocks = 0, items = (int64_t)row_blocks(piece, set) * piece->n_sequences;
+    cudaError_t error = resident_blocks(&blocks, set->solve, set->threads, set->solve_bytes);
     if (error) return text_of(error);
-    int64_t items = (int64_t)row_blocks(piece, set) * piece->n_sequences, blocks = (int64_t)processors * resident;
     return launch(set->solve, piece, items < blocks ? items : blocks, set->threads, set->solve_bytes, stream);
 }
 

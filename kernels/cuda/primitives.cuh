@@ -40,9 +40,10 @@ LUCID_DEVICE void load_matrices_transposed(uint32_t (&r)[4], const void *row) {
                  : "memory");
 }
 
-/* Tags of the 16-bit formats. */
+/* Tags of the formats of operands. */
 struct bf16_tag {};
 struct f16_tag {};
+struct tf32_tag {};
 
 /* c += a b, fp32 accumulators. */
 LUCID_DEVICE void multiply(f16_tag, float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
@@ -56,6 +57,21 @@ LUCID_DEVICE void multiply(bf16_tag, float (&c)[4], const uint32_t (&a)[4], uint
         "{%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/* m16n8k8; operands as round_tf32 gives them. */
+LUCID_DEVICE void multiply(tf32_tag, float (&c)[4], const float (&a)[4], float b0, float b1) {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(__float_as_uint(a[0])), "r"(__float_as_uint(a[1])), "r"(__float_as_uint(a[2])),
+          "r"(__float_as_uint(a[3])), "r"(__float_as_uint(b0)), "r"(__float_as_uint(b1)));
+}
+/* fp32 with 11 bits, to nearest. */
+LUCID_DEVICE float round_tf32(float x) {
+    uint32_t bits;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+    return __uint_as_float(bits);
 }
 
 /* Two fp16 in a register, `low` in its lower half. */

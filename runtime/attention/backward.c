@@ -2,6 +2,7 @@
 #include "runtime/attention/backward.h"
 #include "runtime/attention/gain.h"
 #include "runtime/attention/plan.h"
+#include "runtime/device/device.h"
 
 #include <math.h>
 #include <omp.h>
@@ -33,12 +34,12 @@ static lucid_status create_keys(lucid_attention *a, int index) {
     size_t granules = (size_t)forward->n_sequences * a->granules_per_tile, rows = (size_t)a->n_rows;
     bool remote = a->comm->world_size > 1;
     config.no_attend = solves(a); /* the softmax's part is done on the way */
-    config.in_step = !remote;
+    config.in_step = a->backward->joined;
     LUCID_TRY(lucid_schedule_create(&c->schedule, &config));
     c->first_sequence = forward->first_sequence;
     c->n_sequences = forward->n_sequences;
     c->run = lucid_backward_run_keys;
-    c->update_cost = c->attend_cost = (a->group + solves(a)) * (remote ? 4 : 5);
+    c->update_cost = c->attend_cost = (a->group + solves(a)) * (a->backward->joined ? 5 : 4);
     c->tile_floats = granules * lucid_gradient_row_floats(a->shape, a->group);
     c->tile_step = (ptrdiff_t)c->tile_floats;
     c->kv = lucid_alloc(rows * c->tile_floats * sizeof(float));
@@ -71,7 +72,8 @@ lucid_status lucid_backward_create(lucid_attention *a) {
     int n = a->plan.channels;
     lucid_backward *b = a->backward = calloc(1, sizeof *b);
     if (!b) return no_memory(a);
-    b->n_channels = a->comm->world_size > 1 ? 2 * n : n;
+    b->joined = a->comm->world_size == 1 && !a->device;
+    b->n_channels = b->joined ? n : 2 * n;
     b->channels = calloc((size_t)b->n_channels, sizeof *b->channels);
     b->sums = calloc((size_t)n, sizeof *b->sums);
     if (!b->channels || !b->sums) return no_memory(a);
@@ -184,7 +186,9 @@ lucid_status lucid_attention_backward(lucid_attention *a) {
 #pragma omp parallel for collapse(2) num_threads(a->threads) schedule(static)
     for (int i = 0; i < a->plan.channels; i++)
         for (int row = 0; row < a->n_rows; row++) begin_tile(a, i, row);
-    lucid_status status = lucid_engine_run(a, b->channels, b->n_channels, count_work(b));
+    double work = count_work(b);
+    lucid_status status =
+        a->device ? lucid_device_backward(a, work) : lucid_engine_run(a, b->channels, b->n_channels, work);
     a->result.flops = 2.5 * forward_flops(a);
     b->loaded = false;
     b->ran = !status;

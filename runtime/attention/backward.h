@@ -10,7 +10,8 @@
  *         work on later channels, it fills whatever waits the chain has, as the softmax pass does in the forward.
  * Four products a pair there and three here, 7 / 2 of the forward. One rank does without the second: its keys' schedule
  * keeps rows in step, so that a pair's five products are made at once, 5 / 2 of the forward. The order in which each
- * sum grows is the same (kernels.h), hence the bits: they do not depend on ranks, layout, tile, budget or threads.
+ * sum grows is the same (kernels.h), hence the bits: they do not depend on ranks, layout, tile, budget or threads. On a
+ * GPU, where blocks own the sums that they add to, one rank has both passes too.
  *
  * A message of the keys' pass is (1 + group) records' size a granule, one of the rows' pass a record. Memory: a
  * gradient row and the sums for each own token, about (6 + 5 group) head_dim floats a key-value head.
@@ -22,7 +23,8 @@
 
 /* Backward's share of an attention object. Rows count from the sequence's end, as its schedules do. */
 struct lucid_backward {
-    int n_channels;          /* keys' channels, as many as the forward has, then on several ranks the rows' */
+    bool joined;             /* one pass: one rank's, on a CPU */
+    int n_channels;          /* keys' channels, as many as the forward has, then unless joined the rows' */
     lucid_channel *channels; /* keys': kv are (n_rows, n_sequences, granules_per_tile) gradient rows */
     float **sums;            /* (plan.channels) the same shape, sums */
     bool loaded, ran;        /* dout has been read since the last run; gradients are there */

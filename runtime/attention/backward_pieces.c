@@ -119,7 +119,7 @@ static void run_diagonal(const part *p, bool row_sums, bool key_sums) {
 /* Row tiles that have come against the own tile's keys. One rank owns them all and makes the rows' sums on the way. */
 static void run_key_tiles(const part *p, share of, int first, int last) {
     const lucid_attention *a = p->a;
-    bool row_sums = a->comm->world_size == 1;
+    bool row_sums = a->backward->joined;
     int n_keys = list_own(p, of, p->granules, true);
     for (int tile = first; tile < last; tile++)
         for (int g = granules_of(a, tile) - 1; g >= 0; g--) {
@@ -138,7 +138,7 @@ void lucid_backward_run_keys(const lucid_attention *a, lucid_worker *w, const lu
         part p = part_of(a, w, job, s);
         run_key_tiles(&p, SOFTMAX, piece->first, last);
         if (solves(a)) run_key_tiles(&p, SOLVE, piece->first, last);
-        if (piece->last > own) run_diagonal(&p, a->comm->world_size == 1, true);
+        if (piece->last > own) run_diagonal(&p, a->backward->joined, true);
     }
 }
 

@@ -8,7 +8,8 @@
  *
  * Keys and queries are taken in their own format where both are bf16 or both are fp16, else in fp32. Memory on the
  * device: per key head and token 8 W + 260 bytes or less, per query head and token 6 W + 8, W = head_dim rounded up to
- * 64, 128 or 256, and the window. Private to runtime/; one of device_cuda.c and device_none.c is in the build. */
+ * 64, 128 or 256, and the window. Private to runtime/; device_cuda.c and device_backward.c are in the build or
+ * device_none.c is. */
 #ifndef LUCID_RUNTIME_DEVICE_DEVICE_H
 #define LUCID_RUNTIME_DEVICE_DEVICE_H
 
@@ -19,13 +20,16 @@ typedef struct lucid_device lucid_device;
 /* Engine threads that a rank on a device needs at least: one for the chain, one for bulk work, one for transfers. */
 enum { LUCID_DEVICE_THREADS = 3 };
 
-/* Errors: USAGE where this build or machine has no GPU; UNSUPPORTED for what only CPUs do: caches, gradients,
- * snapshots, rounded values; COMM and TIMEOUT where devices cannot be linked. Collective; agreed. */
+/* Errors: USAGE where this build or machine has no GPU; UNSUPPORTED for what only CPUs do: caches, snapshots, rounded
+ * values; COMM and TIMEOUT where devices cannot be linked. Collective; agreed. */
 lucid_status lucid_device_create(lucid_device **device, lucid_attention *a);
 void lucid_device_destroy(lucid_device *device);      /* Local; NULL is fine */
 int lucid_device_ordinal(const lucid_device *device); /* CUDA's number of it */
 
 /* lucid_attention_run on the device; work_total as for lucid_engine_run. Collective. */
 lucid_status lucid_device_run(lucid_attention *a, double work_total);
+
+/* The same of lucid_attention_backward, once rows and sums are prepared on the host: device_backward.c. Collective. */
+lucid_status lucid_device_backward(lucid_attention *a, double work_total);
 
 #endif

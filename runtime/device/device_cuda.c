@@ -1,6 +1,7 @@
 #include "runtime/device/device.h"
 
-#include "kernels/cuda/cuda.h"
+#include "runtime/device/device_cuda.h"
+
 #include "runtime/device/check.h"
 #include "runtime/device/staging.h"
 
@@ -13,39 +14,15 @@
 /* Host granules that are copied at once. */
 enum { STAGING_GRANULES = 1024 };
 
-/* What the device holds of a channel beside its tiles. */
-typedef struct {
-    unsigned char *queries; /* (n_rows, n_sequences, group, granules_per_tile) */
-    float *states;          /* the same */
-    float *rhs;             /* (n_rows, n_sequences, granules_per_tile) */
-} share;
-
-typedef struct {
-    cudaStream_t chain, bulk;
-    cudaEvent_t done;
-    unsigned *counters; /* (1 + sequences) */
-} worker;
-
-struct lucid_device {
-    int ordinal;
-    lucid_cuda_shape shape;
-    lucid_channel *channels; /* (plan.channels) as the engine wants them, tiles on the device */
-    share *shares;           /* (plan.channels) */
-    worker *workers;         /* (threads) */
-    float *factor;           /* (sequences, W) */
-    float *granules;         /* (STAGING_GRANULES) of the host, on the device */
-    cudaStream_t copies;
-    const lucid_device_links *transfers;
-    void *links; /* transfers' */
-};
+typedef lucid_device_share share;
+typedef lucid_device_worker worker;
+typedef lucid_device_part part;
 
 /* --- set-up --- */
 
 static lucid_status check_problem(const lucid_attention *a) {
     if (a->problem.n_cached || a->problem.cache_dtype != LUCID_F32)
         return lucid_fail(LUCID_ERR_UNSUPPORTED, "--device cuda keeps no cache: use --device cpu");
-    if (a->options.backward)
-        return lucid_fail(LUCID_ERR_UNSUPPORTED, "--device cuda has no gradients: use --device cpu");
     if (a->options.hook)
         return lucid_fail(LUCID_ERR_UNSUPPORTED, "--device cuda writes no checkpoints: use --device cpu");
     return LUCID_OK;
@@ -81,6 +58,7 @@ static void share_free(share *s, lucid_channel *c) {
     cudaFree(s->queries);
     cudaFree(s->states);
     cudaFree(s->rhs);
+    cudaFree(s->sums);
     cudaFree(c->kv);
     cudaFree(c->window);
 }
@@ -92,10 +70,9 @@ static void worker_free(worker *w) {
     if (w->bulk) cudaStreamDestroy(w->bulk);
 }
 
-/* What a run takes, given back; the device object stays. */
-static void release(lucid_attention *a) {
+void lucid_device_release(lucid_attention *a) {
     lucid_device *d = a->device;
-    for (int i = 0; d->channels && d->shares && i < a->plan.channels; i++) share_free(&d->shares[i], &d->channels[i]);
+    for (int i = 0; d->channels && d->shares && i < d->n_channels; i++) share_free(&d->shares[i], &d->channels[i]);
     for (int t = 0; d->workers && t < a->threads; t++) worker_free(&d->workers[t]);
     cudaFree(d->factor);
     cudaFree(d->granules);
@@ -122,7 +99,7 @@ void lucid_device_address(char *address, size_t n_bytes, int local_rank) {
         *address = '\0';
 }
 
-static lucid_status allocate(void *pointer, size_t bytes) {
+lucid_status lucid_device_allocate(void *pointer, size_t bytes) {
     return LUCID_CUDA_CHECK(cudaMalloc(pointer, bytes ? bytes : 16));
 }
 
@@ -141,11 +118,11 @@ static lucid_status share_create(lucid_attention *a, int index) {
     c->tile_floats = tile / sizeof(float);
     c->tile_step = (ptrdiff_t)c->tile_floats;
     c->kv = c->window = c->queries = c->states = NULL;
-    LUCID_TRY(allocate(&c->kv, (size_t)a->n_rows * tile));
-    LUCID_TRY(allocate(&c->window, window));
-    LUCID_TRY(allocate(&s->rhs, granules * lucid_cuda_rhs_floats(d->shape) * sizeof(float)));
-    LUCID_TRY(allocate(&s->queries, queries * lucid_cuda_matrix_bytes(d->shape)));
-    return allocate(&s->states, queries * lucid_cuda_state_floats(d->shape) * sizeof(float));
+    LUCID_TRY(lucid_device_allocate(&c->kv, (size_t)a->n_rows * tile));
+    LUCID_TRY(lucid_device_allocate(&c->window, window));
+    LUCID_TRY(lucid_device_allocate(&s->rhs, granules * lucid_cuda_rhs_floats(d->shape) * sizeof(float)));
+    LUCID_TRY(lucid_device_allocate(&s->queries, queries * lucid_cuda_matrix_bytes(d->shape)));
+    return lucid_device_allocate(&s->states, queries * lucid_cuda_state_floats(d->shape) * sizeof(float));
 }
 
 static lucid_status worker_create(worker *w, int n_sequences) {
@@ -154,7 +131,7 @@ static lucid_status worker_create(worker *w, int n_sequences) {
     LUCID_TRY(LUCID_CUDA_CHECK(cudaStreamCreateWithPriority(&w->chain, cudaStreamNonBlocking, greatest)));
     LUCID_TRY(LUCID_CUDA_CHECK(cudaStreamCreateWithPriority(&w->bulk, cudaStreamNonBlocking, least)));
     LUCID_TRY(LUCID_CUDA_CHECK(cudaEventCreateWithFlags(&w->done, cudaEventDisableTiming)));
-    return allocate(&w->counters, (1 + (size_t)n_sequences) * sizeof *w->counters);
+    return lucid_device_allocate(&w->counters, (1 + (size_t)n_sequences) * sizeof *w->counters);
 }
 
 static size_t host_granule_floats(const lucid_attention *a) {
@@ -169,38 +146,37 @@ static lucid_dtype shared_dtype(const lucid_attention *a) {
 
 static lucid_status take_memory(lucid_attention *a) {
     lucid_device *d = a->device;
-    int n_sequences = a->problem.batch * a->problem.n_kv_heads;
-    size_t width = (size_t)lucid_cuda_width(d->shape);
-    for (int i = 0; i < a->plan.channels; i++) LUCID_TRY(share_create(a, i));
-    for (int t = 0; t < a->threads; t++) LUCID_TRY(worker_create(&d->workers[t], n_sequences));
-    LUCID_TRY(allocate(&d->factor, (size_t)n_sequences * width * sizeof(float)));
-    LUCID_TRY(allocate(&d->granules, STAGING_GRANULES * host_granule_floats(a) * sizeof(float)));
+    size_t n_sequences = (size_t)a->problem.batch * a->problem.n_kv_heads, width = (size_t)lucid_cuda_width(d->shape);
+    for (int i = 0; i < d->n_channels; i++) LUCID_TRY(share_create(a, i));
+    LUCID_TRY(lucid_device_allocate(&d->factor, n_sequences * width * sizeof(float)));
+    return lucid_device_allocate(&d->granules, STAGING_GRANULES * host_granule_floats(a) * sizeof(float));
+}
+
+lucid_status lucid_device_begin(lucid_attention *a, const lucid_channel *channels, int n_channels) {
+    lucid_device *d = a->device;
+    LUCID_TRY(LUCID_CUDA_CHECK(cudaSetDevice(d->ordinal)));
+    d->shape = (lucid_cuda_shape){shared_dtype(a), lucid_cuda_panels(a->problem.head_dim, a->problem.value_dim)};
+    d->channels = malloc((size_t)n_channels * sizeof *d->channels);
+    d->shares = calloc((size_t)n_channels, sizeof *d->shares);
+    d->workers = calloc((size_t)a->threads, sizeof *d->workers);
+    if (!d->channels || !d->shares || !d->workers)
+        return lucid_fail(LUCID_ERR_MEMORY, "no memory for the GPU's tables");
+    d->n_channels = n_channels;
+    memcpy(d->channels, channels, (size_t)n_channels * sizeof *d->channels);
+    for (int i = 0; i < n_channels; i++) d->channels[i].kv = d->channels[i].window = NULL;
+    for (int t = 0; t < a->threads; t++)
+        LUCID_TRY(worker_create(&d->workers[t], a->problem.batch * a->problem.n_kv_heads));
     return LUCID_CUDA_CHECK(cudaStreamCreateWithFlags(&d->copies, cudaStreamNonBlocking));
 }
 
 static lucid_status prepare(lucid_attention *a) {
-    lucid_device *d = a->device;
-    LUCID_TRY(LUCID_CUDA_CHECK(cudaSetDevice(d->ordinal)));
-    d->shape = (lucid_cuda_shape){shared_dtype(a), lucid_cuda_panels(a->problem.head_dim, a->problem.value_dim)};
-    const char *error = lucid_cuda_prepare(d->shape);
+    LUCID_TRY(lucid_device_begin(a, a->channels, a->plan.channels));
+    const char *error = lucid_cuda_prepare(a->device->shape);
     if (error) return lucid_fail(LUCID_ERR_UNSUPPORTED, "--device cuda, host %s: %s", a->comm->host, error);
-    d->channels = malloc((size_t)a->plan.channels * sizeof *d->channels);
-    d->shares = calloc((size_t)a->plan.channels, sizeof *d->shares);
-    d->workers = calloc((size_t)a->threads, sizeof *d->workers);
-    if (!d->channels || !d->shares || !d->workers)
-        return lucid_fail(LUCID_ERR_MEMORY, "no memory for the GPU's tables");
-    memcpy(d->channels, a->channels, (size_t)a->plan.channels * sizeof *d->channels);
-    for (int i = 0; i < a->plan.channels; i++) d->channels[i].kv = d->channels[i].window = NULL;
     return take_memory(a);
 }
 
 /* --- to the device and back --- */
-
-/* One sequence's part of a row tile, some granules of it. */
-typedef struct {
-    int channel, row, sequence; /* sequence: in the channel */
-    int first, n;               /* granules */
-} part;
 
 static lucid_cuda_form form_of(const lucid_attention *a, const part *p) {
     const lucid_device *d = a->device;
@@ -287,14 +263,15 @@ static lucid_status download_part(lucid_attention *a, const part *p) {
     return LUCID_OK;
 }
 
-static lucid_status each_part(lucid_attention *a, lucid_status (*visit)(lucid_attention *a, const part *p)) {
+lucid_status lucid_device_each_part(lucid_attention *a, int most,
+                                    lucid_status (*visit)(lucid_attention *a, const part *p)) {
     for (int i = 0; i < a->plan.channels; i++)
         for (int row = 0; row < a->n_rows; row++) {
             int granules = lucid_tile_granules(a, a->channels[i].schedule->rows[row]);
             for (int s = 0; s < a->channels[i].n_sequences; s++)
-                for (int first = 0; first < granules; first += STAGING_GRANULES) {
+                for (int first = 0; first < granules; first += most) {
                     int left = granules - first;
-                    part p = {i, row, s, first, left < STAGING_GRANULES ? left : STAGING_GRANULES};
+                    part p = {i, row, s, first, left < most ? left : most};
                     LUCID_TRY(visit(a, &p));
                 }
         }
@@ -416,15 +393,18 @@ static lucid_status wait_for(cudaEvent_t event, double timeout) {
     }
 }
 
+lucid_status lucid_device_finish(const lucid_attention *a, const worker *w, cudaStream_t stream) {
+    LUCID_TRY(LUCID_CUDA_CHECK(cudaEventRecord(w->done, stream)));
+    return wait_for(w->done, a->options.timeout);
+}
+
 static lucid_status do_piece(const lucid_attention *a, const lucid_worker *w, const lucid_assignment *job) {
-    const lucid_device *d = a->device;
-    const worker *mine = &d->workers[w - a->workers];
+    const worker *mine = &a->device->workers[w - a->workers];
     cudaStream_t stream = job->piece.kind == LUCID_PIECE_ATTEND ? mine->bulk : mine->chain;
     lucid_cuda_piece piece = piece_of(a, w, job);
-    LUCID_TRY(LUCID_CUDA_CHECK(cudaSetDevice(d->ordinal))); /* the calling thread's */
+    LUCID_TRY(LUCID_CUDA_CHECK(cudaSetDevice(a->device->ordinal))); /* the calling thread's */
     LUCID_TRY(launch(&piece, job->piece.kind, stream));
-    LUCID_TRY(LUCID_CUDA_CHECK(cudaEventRecord(mine->done, stream)));
-    return wait_for(mine->done, a->options.timeout);
+    return lucid_device_finish(a, mine, stream);
 }
 
 static void run_piece(const lucid_attention *a, lucid_worker *w, const lucid_assignment *job) {
@@ -436,18 +416,13 @@ static void run_piece(const lucid_attention *a, lucid_worker *w, const lucid_ass
 static lucid_status bring(lucid_attention *a) {
     LUCID_TRY(lucid_comm_agree(a->comm, prepare(a)));
     LUCID_TRY(choose_factors(a));
-    return lucid_comm_agree(a->comm, each_part(a, upload_part));
+    return lucid_comm_agree(a->comm, lucid_device_each_part(a, STAGING_GRANULES, upload_part));
 }
 
-static lucid_status work(lucid_attention *a, double work_total) {
+lucid_status lucid_device_engine_run(lucid_attention *a, double work_total) {
     lucid_device *d = a->device;
     a->mover = (lucid_mover){d->transfers->send, d->transfers->recv, d->transfers->test, d->links};
-    for (int i = 0; i < a->plan.channels; i++) {
-        d->channels[i].run = run_piece;
-        d->channels[i].update_cost = a->channels[i].update_cost;
-        d->channels[i].attend_cost = a->channels[i].attend_cost;
-    }
-    LUCID_TRY(lucid_engine_run(a, d->channels, a->plan.channels, work_total));
+    LUCID_TRY(lucid_engine_run(a, d->channels, d->n_channels, work_total));
     return lucid_comm_barrier(a->comm); /* so that links may be closed at any time */
 }
 
@@ -456,10 +431,11 @@ lucid_status lucid_device_run(lucid_attention *a, double work_total) {
     double begin = lucid_clock();
     LUCID_TRY(bring(a));
     a->result.pack += lucid_clock() - begin;
-    LUCID_TRY(work(a, work_total));
+    for (int i = 0; i < a->device->n_channels; i++) a->device->channels[i].run = run_piece;
+    LUCID_TRY(lucid_device_engine_run(a, work_total));
     begin = lucid_clock();
-    LUCID_TRY(each_part(a, download_part));
-    release(a);
+    LUCID_TRY(lucid_device_each_part(a, STAGING_GRANULES, download_part));
+    lucid_device_release(a);
     a->result.pack += lucid_clock() - begin;
     return LUCID_OK;
 }

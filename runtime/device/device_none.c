@@ -21,6 +21,10 @@ lucid_status lucid_device_run(lucid_attention *a, double work_total) {
     return lucid_fail(LUCID_ERR_INTERNAL, "a run on a device that this build does not have");
 }
 
+lucid_status lucid_device_backward(lucid_attention *a, double work_total) {
+    return lucid_device_run(a, work_total);
+}
+
 lucid_status lucid_attention_device_peak(const lucid_attention *a, double *flops_per_second) {
     (void)a, (void)flops_per_second;
     return lucid_fail(LUCID_ERR_INTERNAL, "the rate of a device that this build does not have");

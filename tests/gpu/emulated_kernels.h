@@ -4,6 +4,7 @@
 
 #include "tests/gpu/emulator.h"
 
+#include "kernels/cuda/backward.cuh"
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/simt.cuh"
@@ -30,6 +31,24 @@ static launches launches_of(lucid_cuda_shape shape) {
     if (shape.dtype == LUCID_F32) return {simt_update, simt_solve, simt_attend, SIMT_THREADS, 1, bytes, bytes};
     return shape.dtype == LUCID_BF16 ? launches_of_width<bf16_tag>(shape.panels)
                                      : launches_of_width<f16_tag>(shape.panels);
+}
+
+struct backward_launches {
+    void (*keys)(lucid_cuda_backward), (*rows)(lucid_cuda_backward);
+    size_t bytes;
+};
+
+template <int PANELS> static backward_launches backward_launches_of_width(bool split) {
+    size_t bytes = pair_sizes<PANELS>::bytes;
+    if (split) return {backward_keys<PANELS, 2>, backward_rows<PANELS, 2>, bytes};
+    return {backward_keys<PANELS, 1>, backward_rows<PANELS, 1>, bytes};
+}
+
+static inline backward_launches backward_launches_of(lucid_cuda_shape shape) {
+    bool split = shape.dtype == LUCID_F32;
+    return shape.panels == 1   ? backward_launches_of_width<1>(split)
+           : shape.panels == 2 ? backward_launches_of_width<2>(split)
+                               : backward_launches_of_width<4>(split);
 }
 
 #endif

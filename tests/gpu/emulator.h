@@ -251,6 +251,7 @@ LUCID_DEVICE void load_matrices_transposed(uint32_t (&r)[4], const void *row) {
 
 struct bf16_tag {};
 struct f16_tag {};
+struct tf32_tag {};
 
 LUCID_DEVICE uint16_t narrow(bf16_tag, float x) {
     uint32_t bits;
@@ -305,6 +306,39 @@ LUCID_DEVICE void multiply(Tag tag, float (&c)[4], const uint32_t (&a)[4], uint3
         }
         c[i] = (float)sum;
     }
+}
+
+/* m16n8k8. A: register i of lane l holds row l / 4 + 8 (i % 2), column l % 4 + 4 (i / 2); B: register i of lane l row
+ * l % 4 + 4 i of column l / 4. */
+struct mma_floats {
+    float a[4], b[2];
+};
+LUCID_DEVICE void multiply(tf32_tag, float (&c)[4], const float (&a)[4], float b0, float b1) {
+    static const char kind = 0;
+    mma_floats mine = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
+    for (const float &x : {a[0], a[1], a[2], a[3], b0, b1}) {
+        uint32_t bits;
+        memcpy(&bits, &x, 4);
+        if (bits & 0x1fff) emulator::fail("an operand is not rounded to tf32");
+    }
+    const mma_floats *all = emulator::exchange(&kind, mine);
+    int lane = (int)(threadIdx.x % 32);
+    for (int i = 0; i < 4; i++) {
+        int row = lane / 4 + (i >= 2 ? 8 : 0), column = lane % 4 * 2 + i % 2;
+        double sum = c[i];
+        for (int k = 0; k < 8; k++)
+            sum += (double)all[row % 8 * 4 + k % 4].a[(row >= 8 ? 1 : 0) + (k >= 4 ? 2 : 0)] *
+                   all[column * 4 + k % 4].b[k >= 4 ? 1 : 0];
+        c[i] = (float)sum;
+    }
+}
+/* To nearest, ties away from zero. */
+LUCID_DEVICE float round_tf32(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    bits = (bits + 0x1000) & ~0x1fffu;
+    memcpy(&x, &bits, 4);
+    return x;
 }
 
 LUCID_DEVICE float exp2_fast(float x) {

@@ -1,4 +1,4 @@
-/* The launches of kernels/cuda/cuda.h by the emulator, one at a time. */
+/* The launches of kernels/cuda/cuda.h and backward.h by the emulator, one at a time. */
 #include "tests/gpu/emulated_kernels.h"
 
 #include <mutex>
@@ -59,4 +59,34 @@ const char *lucid_cuda_pack_queries(void *queries, const float *host, const luci
 const char *lucid_cuda_unpack_states(float *host, const float *states, const lucid_cuda_form *form, lucid_cuda_stream) {
     pack_form in = {*form, lucid_state_floats(form->host), 0, 0};
     return run([&] { unpack_states(host, states, in); }, form->n_granules, PACK_THREADS, 0);
+}
+
+const char *lucid_cuda_backward_prepare(lucid_cuda_shape shape) {
+    (void)shape;
+    return NULL;
+}
+
+const char *lucid_cuda_backward_keys(const lucid_cuda_backward *piece, lucid_cuda_stream) {
+    backward_launches k = backward_launches_of(piece->shape);
+    return run([&] { k.keys(*piece); }, 3, PAIR_THREADS, k.bytes);
+}
+
+const char *lucid_cuda_backward_rows(const lucid_cuda_backward *piece, lucid_cuda_stream) {
+    backward_launches k = backward_launches_of(piece->shape);
+    return run([&] { k.rows(*piece); }, piece->n_granules * piece->n_sequences * (1 + piece->group), PAIR_THREADS,
+               k.bytes);
+}
+
+const char *lucid_cuda_pack_sides(float *sides, const lucid_cuda_side_form *form, lucid_cuda_stream) {
+    return run([&] { pack_sides(sides, *form); }, form->n_granules, PAIR_THREADS, 0);
+}
+
+const char *lucid_cuda_unpack_sides(float *host, const float *sides, const lucid_cuda_side_form *form,
+                                    lucid_cuda_stream) {
+    return run([&] { unpack_sides(host, sides, *form); }, form->n_granules, PAIR_THREADS, 0);
+}
+
+const char *lucid_cuda_unpack_sums(float *host, const float *sums, int group, float scale,
+                                   const lucid_cuda_side_form *form, lucid_cuda_stream) {
+    return run([&] { unpack_sums(host, sums, group, scale, *form); }, form->n_granules, PAIR_THREADS, 0);
 }
