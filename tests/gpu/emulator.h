@@ -18,6 +18,7 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <random>
@@ -173,6 +174,13 @@ static inline void run_warp(block_state *b, unsigned warp) {
     }
 }
 
+/* Unfair: blocks that started late run ahead of those that they should wait for. */
+static inline size_t draw_block(size_t n, bool unfair) {
+    size_t r = generator() % n;
+    for (int i = 0; unfair && i < 3; i++) r = std::max<size_t>(r, generator() % n);
+    return r;
+}
+
 /* As <<<blocks, threads, shared_bytes>>>, with at most `resident` blocks at once, started in order. */
 static inline void launch(const std::function<void()> &body, unsigned blocks, unsigned threads, size_t shared_bytes,
                           unsigned resident, unsigned seed) {
@@ -184,7 +192,7 @@ static inline void launch(const std::function<void()> &body, unsigned blocks, un
     while (next < blocks || !running.empty()) {
         while (next < blocks && running.size() < resident)
             running.push_back(start_block(next++, threads, shared_bytes));
-        size_t r = generator() % running.size();
+        size_t r = draw_block(running.size(), seed % 2);
         block_state *b = running[r].get();
         run_warp(b, (unsigned)(generator() % b->warps.size()));
         if (b->left == 0) {
