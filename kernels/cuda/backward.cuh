@@ -319,13 +319,9 @@ template <int PANELS, int TERMS>
 __global__ void __launch_bounds__(PAIR_THREADS) backward_keys(const __grid_constant__ lucid_cuda_backward p) {
     LUCID_SHARED(shared);
     pair_block<PANELS, TERMS, true> b(p, shared);
-    for (;;) {
-        block_barrier();
-        if (b.thread == 0) *b.drawn = take_ticket(p.counters);
-        block_barrier();
-        unsigned ticket = *b.drawn, n_sequences = (unsigned)p.n_sequences;
-        if (ticket >= (unsigned)p.n_granules * n_sequences) return;
-        int sequence = (int)(ticket % n_sequences), granule = p.n_granules - 1 - (int)(ticket / n_sequences);
+    unsigned item, n_sequences = (unsigned)p.n_sequences;
+    while (draw_item(&item, b.drawn, p.counters, (unsigned)p.n_granules * n_sequences)) {
+        int sequence = (int)(item % n_sequences), granule = p.n_granules - 1 - (int)(item / n_sequences);
 #pragma unroll 1
         for (int kind = PAIR_ATTEND; kind <= (p.solve ? PAIR_SOLVE : PAIR_ATTEND); kind++)
             add_rows(b, (pair_kind)kind, sequence, granule);

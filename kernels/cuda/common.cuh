@@ -82,4 +82,14 @@ LUCID_DEVICE void substitute(float *values, const float *weights, int width, int
         }
 }
 
+/* The next of n items that no block has drawn yet, the same for all threads; false when none is left. drawn is in
+ * shared memory. */
+LUCID_DEVICE bool draw_item(unsigned *item, unsigned *drawn, unsigned *counter, unsigned n) {
+    block_barrier();
+    if (threadIdx.x == 0) *drawn = take_ticket(counter);
+    block_barrier();
+    *item = *drawn;
+    return *item < n;
+}
+
 #endif

@@ -330,16 +330,10 @@ template <typename Tag, int PANELS>
 __global__ void __launch_bounds__(MMA_THREADS) mma_solve(const __grid_constant__ lucid_cuda_piece p) {
     LUCID_SHARED(shared);
     unsigned *drawn = (unsigned *)(shared + mma_sizes<PANELS>::solve_bytes);
-    int blocks = (p.n_granules + mma_sizes<PANELS>::M - 1) / mma_sizes<PANELS>::M;
-    for (;;) {
-        block_barrier();
-        if (threadIdx.x == 0) *drawn = take_ticket(p.counters);
-        block_barrier();
-        unsigned ticket = *drawn;
-        if (ticket >= (unsigned)blocks * (unsigned)p.n_sequences) return;
-        mma_solve_rows<Tag, PANELS, true>(p, (int)(ticket % (unsigned)p.n_sequences),
-                                          (int)(ticket / (unsigned)p.n_sequences) * mma_sizes<PANELS>::M, shared);
-    }
+    constexpr int M = mma_sizes<PANELS>::M;
+    unsigned item, blocks = (unsigned)((p.n_granules + M - 1) / M), n_sequences = (unsigned)p.n_sequences;
+    while (draw_item(&item, drawn, p.counters, blocks * n_sequences))
+        mma_solve_rows<Tag, PANELS, true>(p, (int)(item % n_sequences), (int)(item / n_sequences) * M, shared);
 }
 
 /* --- softmax --- */

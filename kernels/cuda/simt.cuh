@@ -176,14 +176,9 @@ LUCID_DEVICE void simt_solve_row(simt_block &b, int sequence, int granule) {
 static __global__ void __launch_bounds__(SIMT_THREADS) simt_solve(const __grid_constant__ lucid_cuda_piece p) {
     LUCID_SHARED(shared);
     simt_block b = simt_block_of(p, shared);
-    for (;;) {
-        block_barrier();
-        if (b.thread == 0) *b.drawn = take_ticket(p.counters);
-        block_barrier();
-        unsigned ticket = *b.drawn, n_sequences = (unsigned)p.n_sequences;
-        if (ticket >= (unsigned)p.n_granules * n_sequences) return;
-        simt_solve_row(b, (int)(ticket % n_sequences), (int)(ticket / n_sequences));
-    }
+    unsigned item, n_sequences = (unsigned)p.n_sequences;
+    while (draw_item(&item, b.drawn, p.counters, (unsigned)p.n_granules * n_sequences))
+        simt_solve_row(b, (int)(item % n_sequences), (int)(item / n_sequences));
 }
 
 /* --- softmax --- */

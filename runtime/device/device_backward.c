@@ -226,22 +226,18 @@ static void run_piece(const lucid_attention *a, lucid_worker *w, const lucid_ass
 
 /* --- the run --- */
 
-static lucid_status bring(lucid_attention *a) {
+static lucid_status upload(lucid_attention *a) {
     LUCID_TRY(prepare(a));
     LUCID_TRY(lucid_device_each_part(a, STAGING_GRANULES, upload_part));
     return LUCID_CUDA_CHECK(cudaStreamSynchronize(a->device->copies));
 }
 
-/* After a failure: as for lucid_device_run. */
+static lucid_status bring(lucid_attention *a) {
+    return lucid_comm_agree(a->comm, upload(a));
+}
+
 lucid_status lucid_device_backward(lucid_attention *a, double work_total) {
-    double begin = lucid_clock();
-    LUCID_TRY(lucid_comm_agree(a->comm, bring(a)));
-    for (int i = 0; i < a->device->n_channels; i++) a->device->channels[i].run = run_piece;
-    a->result.pack += lucid_clock() - begin;
-    LUCID_TRY(lucid_device_engine_run(a, work_total));
-    begin = lucid_clock();
-    LUCID_TRY(lucid_device_each_part(a, STAGING_GRANULES, download_part));
-    lucid_device_release(a);
-    a->result.pack += lucid_clock() - begin;
-    return LUCID_OK;
+    const lucid_device_pass backward = {
+        .bring = bring, .run = run_piece, .take = download_part, .most = STAGING_GRANULES};
+    return lucid_device_run_pass(a, &backward, work_total);
 }

@@ -263,8 +263,7 @@ static lucid_status download_part(lucid_attention *a, const part *p) {
     return LUCID_OK;
 }
 
-lucid_status lucid_device_each_part(lucid_attention *a, int most,
-                                    lucid_status (*visit)(lucid_attention *a, const part *p)) {
+lucid_status lucid_device_each_part(lucid_attention *a, int most, lucid_device_visitor visit) {
     for (int i = 0; i < a->plan.channels; i++)
         for (int row = 0; row < a->n_rows; row++) {
             int granules = lucid_tile_granules(a, a->channels[i].schedule->rows[row]);
@@ -419,23 +418,25 @@ static lucid_status bring(lucid_attention *a) {
     return lucid_comm_agree(a->comm, lucid_device_each_part(a, STAGING_GRANULES, upload_part));
 }
 
-lucid_status lucid_device_engine_run(lucid_attention *a, double work_total) {
+/* After a failure kernels may still use the memory and peers wait for tiles: the process is about to end. */
+lucid_status lucid_device_run_pass(lucid_attention *a, const lucid_device_pass *pass, double work_total) {
+    double begin = lucid_clock();
+    LUCID_TRY(pass->bring(a));
+    a->result.pack += lucid_clock() - begin;
     lucid_device *d = a->device;
+    for (int i = 0; i < d->n_channels; i++) d->channels[i].run = pass->run;
     a->mover = (lucid_mover){d->transfers->send, d->transfers->recv, d->transfers->test, d->links};
     LUCID_TRY(lucid_engine_run(a, d->channels, d->n_channels, work_total));
-    return lucid_comm_barrier(a->comm); /* so that links may be closed at any time */
-}
-
-/* After a failure kernels may still use the memory and peers wait for tiles: the process is about to end. */
-lucid_status lucid_device_run(lucid_attention *a, double work_total) {
-    double begin = lucid_clock();
-    LUCID_TRY(bring(a));
-    a->result.pack += lucid_clock() - begin;
-    for (int i = 0; i < a->device->n_channels; i++) a->device->channels[i].run = run_piece;
-    LUCID_TRY(lucid_device_engine_run(a, work_total));
+    LUCID_TRY(lucid_comm_barrier(a->comm)); /* so that links may be closed at any time */
     begin = lucid_clock();
-    LUCID_TRY(lucid_device_each_part(a, STAGING_GRANULES, download_part));
+    LUCID_TRY(lucid_device_each_part(a, pass->most, pass->take));
     lucid_device_release(a);
     a->result.pack += lucid_clock() - begin;
     return LUCID_OK;
+}
+
+lucid_status lucid_device_run(lucid_attention *a, double work_total) {
+    const lucid_device_pass forward = {
+        .bring = bring, .run = run_piece, .take = download_part, .most = STAGING_GRANULES};
+    return lucid_device_run_pass(a, &forward, work_total);
 }

@@ -49,14 +49,23 @@ void lucid_device_release(lucid_attention *a);
 /* Of the device's memory, into *pointer, a pointer to a pointer. */
 lucid_status lucid_device_allocate(void *pointer, size_t bytes);
 
+typedef lucid_status (*lucid_device_visitor)(lucid_attention *a, const lucid_device_part *p);
+
 /* Visits all own granules, at most `most` at a time. */
-lucid_status lucid_device_each_part(lucid_attention *a, int most,
-                                    lucid_status (*visit)(lucid_attention *a, const lucid_device_part *p));
+lucid_status lucid_device_each_part(lucid_attention *a, int most, lucid_device_visitor visit);
 
 /* Waits until the stream has done what it was given. */
 lucid_status lucid_device_finish(const lucid_attention *a, const lucid_device_worker *w, cudaStream_t stream);
 
-/* The engine over the device's channels. Collective. */
-lucid_status lucid_device_engine_run(lucid_attention *a, double work_total);
+/* The forward or the backward. */
+typedef struct {
+    lucid_status (*bring)(lucid_attention *a); /* memory, and tensors to the device; errors agreed */
+    void (*run)(const lucid_attention *a, lucid_worker *w, const lucid_assignment *job); /* a piece */
+    lucid_device_visitor take;                                                           /* results from the device, */
+    int most; /* so many granules at a time */
+} lucid_device_pass;
+
+/* Collective. */
+lucid_status lucid_device_run_pass(lucid_attention *a, const lucid_device_pass *pass, double work_total);
 
 #endif
