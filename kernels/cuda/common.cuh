@@ -27,6 +27,12 @@ LUCID_DEVICE const unsigned char *key_record(const lucid_cuda_piece &p, int sequ
     return (const unsigned char *)base + index * lucid_cuda_record_bytes(p.shape);
 }
 
+/* Of the row tile. */
+LUCID_DEVICE unsigned char *own_record(const lucid_cuda_piece &p, int sequence, int granule) {
+    size_t index = (size_t)sequence * p.granules_per_tile + granule;
+    return (unsigned char *)p.records + index * lucid_cuda_record_bytes(p.shape);
+}
+
 LUCID_DEVICE const float *record_norms(const lucid_cuda_piece &p, const unsigned char *record) {
     return (const float *)(record + 2 * lucid_cuda_matrix_bytes(p.shape));
 }

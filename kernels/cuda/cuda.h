@@ -23,9 +23,16 @@ typedef struct CUstream_st *lucid_cuda_stream; /* a cudaStream_t */
 
 enum { LUCID_CUDA_TILES = 32 };
 
+/* Sets of kernels, the least demanding first. For one set the bits are the same everywhere. */
+typedef enum {
+    LUCID_CUDA_SM80,  /* all shapes */
+    LUCID_CUDA_SM90A, /* Hopper alone; heads of at most 128, 16 bits */
+} lucid_cuda_set;
+
 /* Pointers are to the device's memory, aligned to 16 bytes. */
 typedef struct {
     lucid_cuda_shape shape;
+    lucid_cuda_set set;
     const void *tiles[LUCID_CUDA_TILES]; /* earlier key tiles, ascending, all of them full */
     int n_tiles, granules_per_tile;
     bool own;               /* the row tile's own keys come after those */
@@ -41,10 +48,13 @@ typedef struct {
     float scale;            /* attend: softmax_scale * log2(e) */
 } lucid_cuda_piece;
 
-/* All return NULL, or what is wrong, a literal or the CUDA runtime's. Local. */
+/* The last set that this program has for the current device and the shape. */
+lucid_cuda_set lucid_cuda_best(lucid_cuda_shape shape);
 
-/* Whether the kernels can run on the current device; raises their limits of shared memory. Once for each device. */
-const char *lucid_cuda_prepare(lucid_cuda_shape shape);
+/* All others return NULL, or what is wrong, a literal or the CUDA runtime's. Local. */
+
+/* Whether the set's kernels can run on the current device; raises their limits of shared memory. Once for each device. */
+const char *lucid_cuda_prepare(lucid_cuda_shape shape, lucid_cuda_set set);
 
 /* rhs -= P(row tile, key tiles) y */
 const char *lucid_cuda_update(const lucid_cuda_piece *piece, lucid_cuda_stream stream);

@@ -10,9 +10,9 @@
 #ifndef LUCID_KERNELS_CUDA_MMA_CUH
 #define LUCID_KERNELS_CUDA_MMA_CUH
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/fragments.cuh"
 
-enum { MMA_THREADS = 128, KEY_GROUPS = GRANULE / 16, KEY_COLUMNS = GRANULE / 8 };
+enum { MMA_THREADS = 128 };
 
 /* Sizes of a kernel for `PANELS` panels. M: 16-row tiles of a warp, which is also the granules of a row block. */
 template <int PANELS> struct mma_sizes {
@@ -32,21 +32,6 @@ template <int PANELS> struct mma_sizes {
     static constexpr int attend_bytes = rows_bytes + stage_bytes;
     static constexpr int solve_bytes = rows_bytes + (stage_bytes > diagonal_bytes ? stage_bytes : diagonal_bytes);
 };
-
-/* A thread's place in its row block. */
-struct mma_lane {
-    int thread, lane;
-    int granule; /* of the row block, that the warp's rows lie in */
-    int row;     /* the warp's first, in that granule */
-};
-
-template <int M> LUCID_DEVICE mma_lane mma_lane_of(int thread) {
-    int first = (thread >> 5) * 16 * M;
-    return mma_lane{thread, thread & 31, first / GRANULE, first % GRANULE};
-}
-
-template <int M> struct mma_scores { float s[M][KEY_COLUMNS][4]; };
-template <int PANELS> struct mma_values { float v[mma_sizes<PANELS>::M][mma_sizes<PANELS>::groups * 2][4]; };
 
 LUCID_DEVICE void copy_block(void *shared, const unsigned char *global, int bytes, int thread) {
     for (int at = 16 * thread; at < bytes; at += 16 * MMA_THREADS)
@@ -86,7 +71,8 @@ LUCID_DEVICE void mma_scores_of(mma_scores<mma_sizes<PANELS>::M> &scores, const 
 
 /* acc += weights values */
 template <int PANELS>
-LUCID_DEVICE void mma_apply(mma_values<PANELS> &acc, const mma_scores<mma_sizes<PANELS>::M> &weights,
+LUCID_DEVICE void mma_apply(mma_values<mma_sizes<PANELS>::M, PANELS> &acc,
+                            const mma_scores<mma_sizes<PANELS>::M> &weights,
                             const unsigned char *values, const mma_lane &at) {
     constexpr int M = mma_sizes<PANELS>::M;
     int row_lane = lucid_mma_row_lane(at.lane), row_chunk = lucid_mma_row_chunk(at.lane);
@@ -94,12 +80,7 @@ LUCID_DEVICE void mma_apply(mma_values<PANELS> &acc, const mma_scores<mma_sizes<
     for (int k = 0; k < KEY_GROUPS; k++) {
         uint32_t a[M][4];
 #pragma unroll
-        for (int m = 0; m < M; m++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const float(&s)[4] = weights.s[m][2 * k + (i >> 1)];
-                a[m][i] = pack_halves(s[2 * (i & 1)], s[2 * (i & 1) + 1]);
-            }
+        for (int m = 0; m < M; m++) weights_operand(a[m], weights, m, k);
 #pragma unroll
         for (int n = 0; n < mma_sizes<PANELS>::groups; n++) {
             uint32_t b[4];
@@ -153,57 +134,6 @@ LUCID_DEVICE void mma_walk(const lucid_cuda_piece &p, int sequence, int n, const
 
 /* --- solve --- */
 
-/* Scores become weights; norms are the keys'. */
-template <int M>
-LUCID_DEVICE void mma_weigh(mma_scores<M> &scores, const float (&factors)[M][2], const float *norms, float bias,
-                            const mma_lane &at) {
-#pragma unroll
-    for (int n = 0; n < KEY_COLUMNS; n++) {
-        int column = 8 * n + lucid_mma_column(at.lane, 0);
-        float norm[2] = {norms[column], norms[column + 1]};
-#pragma unroll
-        for (int m = 0; m < M; m++)
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-                scores.s[m][n][i] = exp2_fast(fmaf(scores.s[m][n][i] * factors[m][i >> 1], norm[i & 1], bias));
-    }
-}
-
-/* Of rhs or state.o of the warp's granule: visit(value, place) of each of the thread's elements. */
-template <int PANELS, typename Visit>
-LUCID_DEVICE void mma_each(mma_values<PANELS> &acc, float *rows, int ld, const mma_lane &at, Visit visit) {
-#pragma unroll
-    for (int m = 0; m < mma_sizes<PANELS>::M; m++)
-#pragma unroll
-        for (int n = 0; n < mma_sizes<PANELS>::groups * 2; n++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                int row = at.row + 16 * m + lucid_mma_row(at.lane, i);
-                visit(acc.v[m][n][i], rows[row * ld + 8 * n + lucid_mma_column(at.lane, i)]);
-            }
-}
-
-struct load_negated {
-    LUCID_DEVICE_MEMBER void operator()(float &value, const float &place) const {
-        value = -place;
-    }
-};
-struct store_negated {
-    LUCID_DEVICE_MEMBER void operator()(const float &value, float &place) const {
-        place = -value;
-    }
-};
-struct load_plain {
-    LUCID_DEVICE_MEMBER void operator()(float &value, const float &place) const {
-        value = place;
-    }
-};
-struct store_plain {
-    LUCID_DEVICE_MEMBER void operator()(const float &value, float &place) const {
-        place = value;
-    }
-};
-
 /* One warp's part of a row block in the solve. */
 template <typename Tag, int PANELS> struct mma_solver {
     typedef mma_sizes<PANELS> S;
@@ -211,33 +141,28 @@ template <typename Tag, int PANELS> struct mma_solver {
     mma_lane at;
     int sequence, first, n; /* the row block: granules of the row tile */
     unsigned char *rows, *stages;
-    float bias;
-    float factors[S::M][2];
-    mma_values<PANELS> acc;
+    solve_rows<S::M> own;
+    mma_values<S::M, PANELS> acc;
     mma_scores<S::M> weights;
 
     LUCID_DEVICE_MEMBER const float *norms(int granule) const {
         return (const float *)(rows + S::M * S::matrix_bytes + granule * LUCID_CUDA_NORM_BYTES);
     }
+    LUCID_DEVICE_MEMBER float *rhs() const {
+        return granule_rhs(p, sequence, first + at.granule);
+    }
 
     LUCID_DEVICE_MEMBER void begin() {
-        size_t index = (size_t)sequence * p.granules_per_tile + first;
-        mma_load_rows<PANELS>(rows, (const unsigned char *)p.records + index * S::record_bytes, S::record_bytes, n,
-                              true, at.thread);
+        mma_load_rows<PANELS>(rows, own_record(p, sequence, first), S::record_bytes, n, true, at.thread);
         copy_async_wait<0>();
         block_barrier();
-        for (int m = 0; m < S::M; m++)
-            for (int i = 0; i < 2; i++)
-                factors[m][i] =
-                    row_factor(norms(at.granule)[at.row + 16 * m + lucid_mma_row(at.lane, 2 * i)], p.head_dim);
-        bias = weight_bias(p.head_dim);
-        if (at.granule < n)
-            mma_each<PANELS>(acc, granule_rhs(p, sequence, first + at.granule), S::width, at, load_negated());
+        own.begin(norms(at.granule), p.head_dim, at);
+        if (at.granule < n) mma_each(acc, rhs(), S::width, at, load_negated());
     }
 
     LUCID_DEVICE_MEMBER void weigh(const unsigned char *keys, const float *key_norms) {
         mma_scores_of<Tag, PANELS>(weights, rows + at.granule * S::matrix_bytes, keys, at);
-        mma_weigh<S::M>(weights, factors, key_norms, bias, at);
+        own.weigh(weights, key_norms, at);
     }
 
     /* A key granule before the row block. */
@@ -248,55 +173,27 @@ template <typename Tag, int PANELS> struct mma_solver {
     }
 
     LUCID_DEVICE_MEMBER void store_rhs() {
-        if (at.granule < n)
-            mma_each<PANELS>(acc, granule_rhs(p, sequence, first + at.granule), S::width, at, store_negated());
-    }
-
-    /* The solved granule leaves: y to rhs, rounded to the record and to `rounded` for the block's next granule. */
-    LUCID_DEVICE_MEMBER void emit(int granule, const float *values, unsigned char *rounded) {
-        float *y = granule_rhs(p, sequence, first + granule);
-        size_t index = (size_t)sequence * p.granules_per_tile + first + granule;
-        unsigned char *record = (unsigned char *)p.records + index * S::record_bytes + S::matrix_bytes;
-        for (int e = 2 * at.thread; e < GRANULE * S::width; e += 2 * MMA_THREADS) {
-            int row = e / S::width, column = e % S::width;
-            const float *v = values + row * (S::width + VALUE_PAD) + column;
-            int place = lucid_cuda_chunk(row, column >> 3) + 2 * (column & 7);
-            uint32_t pair = pack_halves(v[0], v[1]);
-            y[e] = v[0];
-            y[e + 1] = v[1];
-            *(uint32_t *)(record + place) = pair;
-            if (granule + 1 < S::M) *(uint32_t *)(rounded + place) = pair;
-        }
+        if (at.granule < n) mma_each(acc, rhs(), S::width, at, store_negated());
     }
 
     /* The row block's own granules, one after the other. */
     LUCID_DEVICE_MEMBER void diagonal(unsigned *progress) {
-        float *lower = (float *)stages, *values = (float *)(stages + S::weight_bytes);
-        unsigned char *rounded = stages + S::weight_bytes + S::value_bytes;
+        unsigned char *values = stages + S::weight_bytes, *rounded = values + S::value_bytes;
         for (int h = 0; h < n; h++) {
+            diagonal_space space = {(float *)stages, (float *)values, h + 1 < S::M ? rounded : (unsigned char *)0};
             if (at.granule >= h && at.granule < n) weigh(rows + h * S::matrix_bytes, norms(h));
             if (at.granule == h) {
-                put_weights(lower);
-                mma_each<PANELS>(acc, values, S::width + VALUE_PAD, at, store_negated());
+                put_weights(space.lower, weights, at);
+                mma_each(acc, space.values, S::width + VALUE_PAD, at, store_negated());
             }
             block_barrier();
-            substitute(values, lower, S::width, at.thread, MMA_THREADS);
+            substitute(space.values, space.lower, S::width, at.thread, MMA_THREADS);
             block_barrier();
-            emit(h, values, rounded);
+            emit_granule<PANELS>(p, sequence, first + h, space, at.thread, MMA_THREADS);
             block_barrier();
             if (at.thread == 0) publish(progress, (unsigned)(first + h + 1));
             if (at.granule > h && at.granule < n) mma_apply<PANELS>(acc, weights, rounded, at);
         }
-    }
-
-    LUCID_DEVICE_MEMBER void put_weights(float *lower) {
-        for (int m = 0; m < S::M; m++)
-#pragma unroll
-            for (int n_ = 0; n_ < KEY_COLUMNS; n_++)
-#pragma unroll
-                for (int i = 0; i < 4; i++)
-                    lower[(at.row + 16 * m + lucid_mma_row(at.lane, i)) * WEIGHT_LD + 8 * n_ +
-                          lucid_mma_column(at.lane, i)] = weights.s[m][n_][i];
     }
 };
 
@@ -345,113 +242,37 @@ template <typename Tag, int PANELS> struct mma_attender {
     mma_lane at;
     int head, first, n;
     unsigned char *rows;
-    float m[S::M][2], l[S::M][2];
-    mma_values<PANELS> acc;
+    softmax_rows<S::M> own;
+    mma_values<S::M, PANELS> acc;
     mma_scores<S::M> weights;
 
+    LUCID_DEVICE_MEMBER float *state() const {
+        return granule_state(p, head, first + min_of(at.granule, n - 1));
+    }
+
     LUCID_DEVICE_MEMBER void begin() {
-        float *state = granule_state(p, head, first + min_of(at.granule, n - 1));
-        for (int t = 0; t < S::M; t++)
-            for (int i = 0; i < 2; i++) {
-                int row = at.row + 16 * t + lucid_mma_row(at.lane, 2 * i);
-                m[t][i] = p.first ? -INFINITY : state[row];
-                l[t][i] = p.first ? 0 : state[GRANULE + row];
-            }
-        if (!p.first) {
-            mma_each<PANELS>(acc, state + 2 * GRANULE, S::width, at, load_plain());
-            return;
-        }
-#pragma unroll
-        for (int t = 0; t < S::M; t++)
-#pragma unroll
-            for (int c = 0; c < 2 * S::groups; c++)
-#pragma unroll
-                for (int i = 0; i < 4; i++) acc.v[t][c][i] = 0;
-    }
-
-    LUCID_DEVICE_MEMBER void mask_future() {
-#pragma unroll
-        for (int t = 0; t < S::M; t++)
-#pragma unroll
-            for (int c = 0; c < KEY_COLUMNS; c++)
-#pragma unroll
-                for (int i = 0; i < 4; i++)
-                    if (8 * c + lucid_mma_column(at.lane, i) > at.row + 16 * t + lucid_mma_row(at.lane, i))
-                        weights.s[t][c][i] = -INFINITY;
-    }
-
-    LUCID_DEVICE_MEMBER float row_maximum(int t, int half) const {
-        float x = -INFINITY;
-#pragma unroll
-        for (int c = 0; c < KEY_COLUMNS; c++)
-            x = fmaxf(x, fmaxf(weights.s[t][c][2 * half], weights.s[t][c][2 * half + 1]));
-        x = fmaxf(x, quad_exchange(x, 1));
-        return fmaxf(x, quad_exchange(x, 2));
-    }
-
-    /* A row's reference rises to the granule's largest score where that is far above it. */
-    LUCID_DEVICE_MEMBER void rescale() {
-        float factor[S::M][2];
-        bool changed = false;
-#pragma unroll
-        for (int t = 0; t < S::M; t++)
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-                float largest = row_maximum(t, half) * p.scale;
-                bool rises = largest > m[t][half] + RESCALE_EXPONENT;
-                factor[t][half] = rises ? exp2_fast(m[t][half] - largest) : 1;
-                if (rises) m[t][half] = largest;
-                l[t][half] *= factor[t][half];
-                changed |= rises;
-            }
-        if (!any_lane(changed)) return;
-#pragma unroll
-        for (int t = 0; t < S::M; t++)
-#pragma unroll
-            for (int c = 0; c < 2 * S::groups; c++)
-#pragma unroll
-                for (int i = 0; i < 4; i++) acc.v[t][c][i] *= factor[t][i >> 1];
-    }
-
-    LUCID_DEVICE_MEMBER void weigh() {
-#pragma unroll
-        for (int t = 0; t < S::M; t++)
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-                float sum = 0;
-#pragma unroll
-                for (int c = 0; c < KEY_COLUMNS; c++)
-#pragma unroll
-                    for (int i = 2 * half; i < 2 * half + 2; i++) {
-                        weights.s[t][c][i] = exp2_fast(fmaf(weights.s[t][c][i], p.scale, -m[t][half]));
-                        sum += weights.s[t][c][i];
-                    }
-                sum += quad_exchange(sum, 1);
-                l[t][half] += sum + quad_exchange(sum, 2);
-            }
+        own.begin(state(), p.first, at);
+        if (p.first)
+            clear_values(acc);
+        else
+            mma_each(acc, state() + 2 * GRANULE, S::width, at, load_plain());
     }
 
     LUCID_DEVICE_MEMBER void operator()(int j, const unsigned char *stage) {
-        int own = earlier_granules(p) + first + at.granule;
-        if (at.granule >= n || (p.own && j > own)) return;
+        int diagonal = earlier_granules(p) + first + at.granule;
+        float factor[S::M][2];
+        if (at.granule >= n || (p.own && j > diagonal)) return;
         mma_scores_of<Tag, PANELS>(weights, rows + at.granule * S::matrix_bytes, stage, at);
-        if (p.own && j == own) mask_future();
-        rescale();
-        weigh();
+        if (p.own && j == diagonal) mask_future(weights, at);
+        if (own.raise(factor, weights, p.scale)) scale_values(acc, factor);
+        own.weigh(weights, p.scale);
         mma_apply<PANELS>(acc, weights, stage + S::matrix_bytes, at);
     }
 
     LUCID_DEVICE_MEMBER void store() {
         if (at.granule >= n) return;
-        float *state = granule_state(p, head, first + at.granule);
-        for (int t = 0; t < S::M; t++)
-            for (int i = 0; i < 2; i++) {
-                int row = at.row + 16 * t + lucid_mma_row(at.lane, 2 * i);
-                if (at.lane & 3) continue;
-                state[row] = m[t][i];
-                state[GRANULE + row] = l[t][i];
-            }
-        mma_each<PANELS>(acc, state + 2 * GRANULE, S::width, at, store_plain());
+        own.store(state(), at);
+        mma_each(acc, state() + 2 * GRANULE, S::width, at, store_plain());
     }
 };
 

@@ -2,12 +2,13 @@
 #ifndef LUCID_TESTS_GPU_EMULATED_KERNELS_H
 #define LUCID_TESTS_GPU_EMULATED_KERNELS_H
 
-#include "tests/gpu/emulator.h"
+#include "tests/gpu/emulator_sm90.h"
 
 #include "kernels/cuda/backward.cuh"
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/simt.cuh"
+#include "kernels/cuda/wgmma.cuh"
 
 struct launches {
     void (*update)(lucid_cuda_piece), (*solve)(lucid_cuda_piece), (*attend)(lucid_cuda_piece);
@@ -22,15 +23,23 @@ template <typename Tag, int PANELS> static launches mma_launches() {
             S::solve_bytes + 16,     S::attend_bytes};
 }
 
-template <typename Tag> static launches launches_of_width(int panels) {
+template <typename Tag, int PANELS> static launches wgmma_launches() {
+    constexpr size_t bytes = wgmma_sizes<PANELS>::bytes;
+    return {wgmma_update<Tag, PANELS>, wgmma_solve<Tag, PANELS>, wgmma_attend<Tag, PANELS>, WGMMA_THREADS,
+            WGMMA_GRANULES,            bytes,                    bytes};
+}
+
+template <typename Tag> static launches launches_of_width(int panels, lucid_cuda_set set) {
+    if (set == LUCID_CUDA_SM90A && panels < 4)
+        return panels == 1 ? wgmma_launches<Tag, 1>() : wgmma_launches<Tag, 2>();
     return panels == 1 ? mma_launches<Tag, 1>() : panels == 2 ? mma_launches<Tag, 2>() : mma_launches<Tag, 4>();
 }
 
-static launches launches_of(lucid_cuda_shape shape) {
+static launches launches_of(lucid_cuda_shape shape, lucid_cuda_set set) {
     size_t bytes = simt_shared_bytes(shape);
     if (shape.dtype == LUCID_F32) return {simt_update, simt_solve, simt_attend, SIMT_THREADS, 1, bytes, bytes};
-    return shape.dtype == LUCID_BF16 ? launches_of_width<bf16_tag>(shape.panels)
-                                     : launches_of_width<f16_tag>(shape.panels);
+    return shape.dtype == LUCID_BF16 ? launches_of_width<bf16_tag>(shape.panels, set)
+                                     : launches_of_width<f16_tag>(shape.panels, set);
 }
 
 struct backward_launches {

@@ -31,7 +31,7 @@
 #define __grid_constant__
 #define LUCID_DEVICE        static inline
 #define LUCID_DEVICE_MEMBER inline
-#define LUCID_SHARED(name)  unsigned char *name = emulator::now->block->shared.data()
+#define LUCID_SHARED(name)  unsigned char *name = emulator::now->block->shared_base()
 
 namespace emulator {
 
@@ -48,11 +48,31 @@ struct copy16 {
     const void *from;
 };
 
+/* A bulk copy under way: it arrives when it likes, with what the source held when it was started or when it arrives. */
+struct bulk_copy {
+    void *to;
+    const void *from;
+    std::vector<unsigned char> early;
+    size_t bytes;
+    uint64_t *barrier;
+};
+
 /* Operands of a warp's instruction, one slot a lane; two sets, since a lane may be one instruction ahead. */
 struct warp_state {
     unsigned char slots[2][WARP][64];
     const void *kind[2];
     int arrived[2];
+};
+
+/* A thread's part of a warpgroup's product, carried out when it is waited for. */
+struct product {
+    float (*c)[4];
+    std::vector<float> before; /* c as it was, where this is the first product under way that changes it */
+    int columns, group;
+    bool sum, across;
+    float a[2][16]; /* rows lane / 4 and + 8 */
+    const unsigned char *b;
+    float (*widen)(uint16_t);
 };
 
 struct thread_state {
@@ -68,15 +88,26 @@ struct thread_state {
     int waits_until;
     std::vector<std::vector<copy16>> groups; /* committed copies, oldest first */
     std::vector<copy16> copies;              /* not committed */
+    std::vector<product> products;           /* under way, oldest first */
+    int product_groups;                      /* committed so far */
+    bool products_begun;
 };
+
+enum { SHARED_ALIGNMENT = 1024 };
 
 struct block_state {
     index3 block_index;
-    std::vector<unsigned char> shared;
+    std::vector<unsigned char> shared; /* with room to align it */
     std::vector<std::unique_ptr<thread_state>> threads;
     std::vector<warp_state> warps;
     int at_barrier, barrier_round;
+    int at_part, part_round; /* the barrier of some of the threads */
+    std::vector<bulk_copy> bulks;
     int left;
+
+    unsigned char *shared_base() {
+        return shared.data() + (SHARED_ALIGNMENT - (uintptr_t)shared.data() % SHARED_ALIGNMENT) % SHARED_ALIGNMENT;
+    }
 };
 
 static thread_state *now;
@@ -124,6 +155,7 @@ template <typename T> static inline const T *exchange(const void *kind, const T 
 static void thread_main() {
     (*kernel)();
     if (!now->copies.empty()) fail("ends with copies that were never committed");
+    if (!now->products.empty()) fail("ends with products that were never waited for");
     now->done = true;
     now->block->left--;
     _longjmp(scheduler, 1);
@@ -142,10 +174,10 @@ static inline std::unique_ptr<unsigned char[]> take_stack() {
 static inline std::unique_ptr<block_state> start_block(unsigned index, unsigned threads, size_t shared_bytes) {
     auto b = std::make_unique<block_state>();
     b->block_index = {index};
-    b->shared.assign(shared_bytes, 0xff);
+    b->shared.assign(shared_bytes + SHARED_ALIGNMENT, 0xff);
     b->warps.resize(threads / WARP);
     memset(b->warps.data(), 0, b->warps.size() * sizeof(warp_state));
-    b->at_barrier = b->barrier_round = 0;
+    b->at_barrier = b->barrier_round = b->at_part = b->part_round = 0;
     b->left = (int)threads;
     for (unsigned t = 0; t < threads; t++) {
         auto s = std::make_unique<thread_state>();
@@ -153,7 +185,8 @@ static inline std::unique_ptr<block_state> start_block(unsigned index, unsigned 
         s->block = b.get();
         s->thread_index = {t};
         s->done = s->started = false;
-        s->warp_round = 0;
+        s->warp_round = s->product_groups = 0;
+        s->products_begun = false;
         s->waits_for = NULL;
         getcontext(&s->context);
         s->context.uc_stack.ss_sp = s->stack.get();
@@ -196,6 +229,7 @@ static inline void launch(const std::function<void()> &body, unsigned blocks, un
         block_state *b = running[r].get();
         run_warp(b, (unsigned)(generator() % b->warps.size()));
         if (b->left == 0) {
+            if (!b->bulks.empty()) fail("the block ends with copies under way");
             for (auto &t : b->threads) stacks.push_back(std::move(t->stack));
             running.erase(running.begin() + (long)r);
         }
@@ -208,20 +242,27 @@ static inline void launch(const std::function<void()> &body, unsigned blocks, un
 #define threadIdx (emulator::now->thread_index)
 #define blockIdx  (emulator::now->block->block_index)
 
-LUCID_DEVICE void block_barrier() {
-    emulator::block_state *b = emulator::now->block;
-    int until = b->barrier_round + 1;
-    emulator::idle_rounds = 0;
-    if (++b->at_barrier == (int)b->threads.size()) {
-        b->at_barrier = 0;
-        b->barrier_round++;
+namespace emulator {
+/* The last of `threads` threads lets the others go on. */
+static inline void meet(int *arrived, int *rounds, int threads) {
+    int until = *rounds + 1;
+    idle_rounds = 0;
+    if (++*arrived == threads) {
+        *arrived = 0;
+        ++*rounds;
         return;
     }
-    if (b->left != (int)b->threads.size()) emulator::fail("a barrier that a thread of the block never reaches");
-    emulator::now->waits_for = &b->barrier_round;
-    emulator::now->waits_until = until;
-    while (b->barrier_round < until) emulator::yield();
-    emulator::now->waits_for = NULL;
+    if (now->block->left != (int)now->block->threads.size()) fail("a barrier that a thread of the block never reaches");
+    now->waits_for = rounds;
+    now->waits_until = until;
+    while (*rounds < until) yield();
+    now->waits_for = NULL;
+}
+} // namespace emulator
+
+LUCID_DEVICE void block_barrier() {
+    emulator::block_state *b = emulator::now->block;
+    emulator::meet(&b->at_barrier, &b->barrier_round, (int)b->threads.size());
 }
 
 LUCID_DEVICE void copy_async(void *shared, const void *global) {

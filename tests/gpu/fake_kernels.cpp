@@ -13,27 +13,30 @@ static const char *run(const std::function<void()> &kernel, int blocks, unsigned
 }
 
 static int row_blocks(const lucid_cuda_piece &p) {
-    int granules = launches_of(p.shape).granules;
+    int granules = launches_of(p.shape, p.set).granules;
     return (p.n_granules + granules - 1) / granules * p.n_sequences;
 }
 
-const char *lucid_cuda_prepare(lucid_cuda_shape shape) {
-    (void)shape;
+lucid_cuda_set lucid_cuda_best(lucid_cuda_shape shape) {
+    return shape.dtype != LUCID_F32 && shape.panels < 4 ? LUCID_CUDA_SM90A : LUCID_CUDA_SM80;
+}
+
+const char *lucid_cuda_prepare(lucid_cuda_shape, lucid_cuda_set) {
     return NULL;
 }
 
 const char *lucid_cuda_update(const lucid_cuda_piece *piece, lucid_cuda_stream) {
-    launches k = launches_of(piece->shape);
+    launches k = launches_of(piece->shape, piece->set);
     return run([&] { k.update(*piece); }, row_blocks(*piece), k.threads, k.solve_bytes);
 }
 
 const char *lucid_cuda_solve(const lucid_cuda_piece *piece, lucid_cuda_stream) {
-    launches k = launches_of(piece->shape);
+    launches k = launches_of(piece->shape, piece->set);
     return run([&] { k.solve(*piece); }, 2, k.threads, k.solve_bytes);
 }
 
 const char *lucid_cuda_attend(const lucid_cuda_piece *piece, lucid_cuda_stream) {
-    launches k = launches_of(piece->shape);
+    launches k = launches_of(piece->shape, piece->set);
     return run([&] { k.attend(*piece); }, row_blocks(*piece) * piece->group, k.threads, k.attend_bytes);
 }
 
@@ -67,12 +70,12 @@ const char *lucid_cuda_backward_prepare(lucid_cuda_shape shape) {
 }
 
 const char *lucid_cuda_backward_keys(const lucid_cuda_backward *piece, lucid_cuda_stream) {
-    backward_launches k = backward_launches_of(piece->shape);
+    backward_launches k = backward_launches_of(piece->shape, piece->set);
     return run([&] { k.keys(*piece); }, 3, PAIR_THREADS, k.bytes);
 }
 
 const char *lucid_cuda_backward_rows(const lucid_cuda_backward *piece, lucid_cuda_stream) {
-    backward_launches k = backward_launches_of(piece->shape);
+    backward_launches k = backward_launches_of(piece->shape, piece->set);
     return run([&] { k.rows(*piece); }, piece->n_granules * piece->n_sequences * (1 + piece->group), PAIR_THREADS,
                k.bytes);
 }

@@ -11,6 +11,7 @@ struct test_case {
     lucid_dtype dtype;
     int head_dim, value_dim, n, n_kv_heads, group;
     int tile; /* granules */
+    lucid_cuda_set set;
 };
 
 static float rounded(float x, lucid_dtype dtype) {
@@ -126,6 +127,7 @@ static void upload_tile(device &d, const tensors &x, int tile, const std::vector
 static lucid_cuda_piece piece_of(device &d, int row, int first, int last, unsigned *counters) {
     lucid_cuda_piece p = {};
     p.shape = d.shape;
+    p.set = d.t.set;
     p.own = last == row + 1;
     for (int tile = first; tile < last && tile < row; tile++) p.tiles[p.n_tiles++] = d.records[tile].at;
     p.granules_per_tile = d.t.tile;
@@ -200,7 +202,7 @@ static device run_device(const test_case &t, const tensors &x, unsigned seed) {
     d.t = t;
     d.shape = {t.dtype, lucid_cuda_panels(t.head_dim, t.value_dim)};
     d.host = lucid_shape_make(t.head_dim, t.value_dim);
-    d.kernels = launches_of(d.shape);
+    d.kernels = launches_of(d.shape, t.set);
     d.n_granules = (t.n + 63) / 64;
     d.n_tiles = (d.n_granules + t.tile - 1) / t.tile;
     d.seed = seed;
@@ -237,15 +239,15 @@ static void check_accuracy(const device &d, const tensors &x, double tolerance) 
         lucid_dense_normalise(kn.data(), k.data(), t.n, t.head_dim, 1e-5);
         lucid_dense_solve(y.data(), kn.data(), v.data(), t.n, t.head_dim, t.value_dim);
         double error = lucid_dense_row_error(wide(&d.y[kv * values], values).data(), y.data(), t.n, t.value_dim);
-        CHECK_NEAR(error, 0, tolerance, "y of head %d: dtype %d, d %d, d_v %d, N %d, tile %d, seed %u", kv, t.dtype,
-                   t.head_dim, t.value_dim, t.n, t.tile, d.seed);
+        CHECK_NEAR(error, 0, tolerance, "y of head %d: set %d, dtype %d, d %d, d_v %d, N %d, tile %d, seed %u", kv,
+                   t.set, t.dtype, t.head_dim, t.value_dim, t.n, t.tile, d.seed);
         for (int head = kv * t.group; head < (kv + 1) * t.group; head++) {
             std::vector<double> q = wide(&x.q[head * keys], keys), out(values), lse((size_t)t.n);
             lucid_dense_attend(out.data(), lse.data(), q.data(), k.data(), y.data(), t.n, t.head_dim, t.value_dim,
                                1 / sqrt(t.head_dim));
             error = lucid_dense_row_error(wide(&d.out[head * values], values).data(), out.data(), t.n, t.value_dim);
-            CHECK_NEAR(error, 0, tolerance, "out of head %d: dtype %d, d %d, N %d, tile %d, seed %u", head, t.dtype,
-                       t.head_dim, t.n, t.tile, d.seed);
+            CHECK_NEAR(error, 0, tolerance, "out of head %d: set %d, dtype %d, d %d, N %d, tile %d, seed %u", head,
+                       t.set, t.dtype, t.head_dim, t.n, t.tile, d.seed);
             for (int i = 0; i < t.n; i++)
                 CHECK_NEAR(d.lse[(size_t)head * t.n + i], lse[i], 1e-4, "lse of head %d, token %d", head, i);
         }
@@ -264,26 +266,33 @@ static void check_case(const test_case &t, unsigned seed) {
 }
 
 /* Another tile and another order of events give the same bits. */
-static void check_invariance(lucid_dtype dtype) {
-    test_case t = {dtype, 40, 40, 300, 1, 1, 5};
+static void check_invariance(lucid_dtype dtype, lucid_cuda_set set) {
+    test_case t = {dtype, 40, 40, 300, 1, 1, 5, set};
     tensors x = make_tensors(t);
     device whole = run_device(t, x, 1);
     for (int tile = 1; tile <= 2; tile++) {
         t.tile = tile;
         device cut = run_device(t, x, 10u + (unsigned)tile);
-        CHECK(cut.y == whole.y && cut.out == whole.out && cut.lse == whole.lse, "dtype %d, tiles of %d granules", dtype,
-              tile);
+        CHECK(cut.y == whole.y && cut.out == whole.out && cut.lse == whole.lse,
+              "set %d, dtype %d, tiles of %d granules", set, dtype, tile);
     }
 }
 
 int main() {
+    const lucid_cuda_set old = LUCID_CUDA_SM80, hopper = LUCID_CUDA_SM90A;
     const test_case cases[] = {
-        {LUCID_BF16, 64, 64, 200, 1, 2, 4},  {LUCID_F16, 17, 33, 130, 2, 1, 3}, {LUCID_BF16, 68, 68, 193, 1, 1, 2},
-        {LUCID_F16, 128, 128, 129, 1, 1, 3}, {LUCID_BF16, 1, 1, 65, 1, 1, 1},   {LUCID_BF16, 200, 256, 66, 1, 1, 2},
-        {LUCID_F32, 24, 40, 100, 1, 2, 1},   {LUCID_F32, 130, 20, 65, 1, 1, 2}, {LUCID_F16, 64, 64, 1, 1, 1, 1},
+        {LUCID_BF16, 64, 64, 200, 1, 2, 4, old},     {LUCID_F16, 17, 33, 130, 2, 1, 3, old},
+        {LUCID_BF16, 68, 68, 193, 1, 1, 2, old},     {LUCID_F16, 128, 128, 129, 1, 1, 3, old},
+        {LUCID_BF16, 1, 1, 65, 1, 1, 1, old},        {LUCID_BF16, 200, 256, 66, 1, 1, 2, old},
+        {LUCID_F32, 24, 40, 100, 1, 2, 1, old},      {LUCID_F32, 130, 20, 65, 1, 1, 2, old},
+        {LUCID_F16, 64, 64, 1, 1, 1, 1, old},        {LUCID_BF16, 64, 64, 700, 1, 2, 11, hopper},
+        {LUCID_F16, 17, 33, 130, 2, 1, 3, hopper},   {LUCID_BF16, 68, 68, 193, 1, 1, 2, hopper},
+        {LUCID_F16, 128, 128, 129, 1, 1, 3, hopper}, {LUCID_BF16, 1, 1, 65, 1, 1, 1, hopper},
+        {LUCID_F16, 64, 64, 1, 1, 1, 1, hopper},
     };
     unsigned seed = 1;
     for (const test_case &t : cases) check_case(t, seed++);
-    check_invariance(LUCID_BF16);
+    check_invariance(LUCID_BF16, old);
+    check_invariance(LUCID_BF16, hopper);
     return check_result();
 }

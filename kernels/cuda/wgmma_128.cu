@@ -1,0 +1,5 @@
+#include "kernels/cuda/wgmma_set.cuh"
+
+kernel_set wgmma_set_128(lucid_dtype dtype) {
+    return wgmma_set<2>(dtype);
+}
