@@ -155,7 +155,7 @@ static lucid_status repeat_once(row *r, double *x, const launch_options *options
     lucid_status status = run_job(&t, &certificate, &job, options, comm, source);
     if (!status) {
         r->plan = *lucid_attention_plan(job.attention);
-        r->isa = job.run.cuda ? "cuda" : lucid_attention_kernels(job.attention)->isa;
+        r->isa = lucid_attention_isa(job.attention);
         r->threads = job.run.threads;
         keep_worst(&r->certificate, &certificate);
         fill_shares(x, &t, &source->problem);

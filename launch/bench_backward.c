@@ -160,17 +160,14 @@ void launch_bench_backward_header(const launch_options *options, const lucid_com
            "ratio", "share%", "check", "commit");
 }
 
-static const char *isa_of(const launch_job *job) {
-    return job->run.cuda ? "cuda" : lucid_attention_kernels(job->attention)->isa;
-}
-
 static void print_row(const double *x, const launch_job *job) {
     const lucid_problem *p = &job->source->problem;
     const lucid_plan *plan = lucid_attention_plan(job->attention);
     printf("%-8s %-10s %-9s %-6s %5d %7d %9" PRId64 " %5d %3d %4d %4d %5" PRId64 " %9.4f %10.4f %6.2f %6.1f %9.1e %s\n",
            launch_attention_name(p->attention), launch_layout_name(plan->layout), job->comm->transport->name,
-           isa_of(job), job->comm->world_size, job->run.threads, p->seqlen, p->n_heads, p->n_kv_heads, p->head_dim,
-           p->value_dim, plan->tile, x[FORWARD], x[BACKWARD], x[RATIO], 100 * x[SHARE], x[ERROR], LUCID_COMMIT);
+           lucid_attention_isa(job->attention), job->comm->world_size, job->run.threads, p->seqlen, p->n_heads,
+           p->n_kv_heads, p->head_dim, p->value_dim, plan->tile, x[FORWARD], x[BACKWARD], x[RATIO], 100 * x[SHARE],
+           x[ERROR], LUCID_COMMIT);
     fflush(stdout);
 }
 
@@ -179,8 +176,8 @@ static json_t *row_json(const double *x, const launch_job *job) {
     json_t *figures = json_object();
     for (int f = 0; f < N_FIGURES; f++) json_object_set_new(figures, names[f], json_real(x[f]));
     return json_pack("{s:o, s:s, s:s, s:i, s:I, s:o}", "problem", launch_json_problem(job->source), "layout",
-                     launch_layout_name(plan->layout), "isa", isa_of(job), "threads", job->run.threads, "tile",
-                     (json_int_t)plan->tile, "median", figures);
+                     launch_layout_name(plan->layout), "isa", lucid_attention_isa(job->attention), "threads",
+                     job->run.threads, "tile", (json_int_t)plan->tile, "median", figures);
 }
 
 static lucid_status measure_all(json_t *rows, double (*x)[N_FIGURES], double *sorted, launch_job *job) {

@@ -117,7 +117,7 @@ static void print_choices(FILE *f, const launch_report *report) {
     const lucid_plan *plan = lucid_attention_plan(job->attention);
     int n = job->comm->world_size, hosts = count_hosts(report->ranks, n);
     fprintf(f, "  ranks       %d on %d host%s, %d thread%s each, %s, %s\n", n, hosts, plural(hosts), job->run.threads,
-            plural(job->run.threads), lucid_attention_kernels(job->attention)->isa, job->comm->description);
+            plural(job->run.threads), lucid_attention_isa(job->attention), job->comm->description);
     fprintf(f, "  algorithm   %s, %s, %" PRId64 " tile%s of %" PRId64 " tokens, %d channel%s\n",
             launch_schedule_name(plan->schedule), launch_layout_name(plan->layout), plan->n_tiles,
             plural(plan->n_tiles), plan->tile, plan->channels, plural(plan->channels));
@@ -247,9 +247,9 @@ json_t *launch_report_json(const launch_report *report) {
     for (int r = 0; r < n; r++) json_array_append_new(ranks, rank_json(&report->ranks[r]));
     json_t *json = launch_json_header(job->options, job->comm);
     json_object_set_new(json, "problem", launch_json_problem(job->source));
-    json_object_set_new(json, "plan",
-                        plan_json(lucid_attention_plan(job->attention), lucid_attention_kernels(job->attention)->isa,
-                                  job->run.threads));
+    json_object_set_new(
+        json, "plan",
+        plan_json(lucid_attention_plan(job->attention), lucid_attention_isa(job->attention), job->run.threads));
     json_object_set_new(json, "figures",
                         json_pack("{s:f, s:f, s:f, s:f}", "flops", g.flops, "flops_per_second", g.rate, "fma_peak",
                                   g.peak, "efficiency", g.efficiency));

@@ -166,6 +166,9 @@ typedef struct {
 
 const lucid_plan *lucid_attention_plan(const lucid_attention *attention);
 const lucid_kernels *lucid_attention_kernels(const lucid_attention *attention);
+/* The instruction set of the kernels that the last run took, the same on all ranks: a processor's, or "sm80" or
+ * "sm90a"; "cuda" before a GPU's first run. */
+const char *lucid_attention_isa(const lucid_attention *attention);
 /* The PCI address, "0000:3b:00.0", of the GPU that a rank of this host takes with options.cuda; "" where this build or
  * host has none, or n_bytes are too few. Local. */
 void lucid_device_address(char *address, size_t n_bytes, int local_rank);

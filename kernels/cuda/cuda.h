@@ -53,7 +53,8 @@ lucid_cuda_set lucid_cuda_best(lucid_cuda_shape shape);
 
 /* All others return NULL, or what is wrong, a literal or the CUDA runtime's. Local. */
 
-/* Whether the set's kernels can run on the current device; raises their limits of shared memory. Once for each device. */
+/* Whether the set's kernels can run on the current device; raises their limits of shared memory. Once for each device.
+ */
 const char *lucid_cuda_prepare(lucid_cuda_shape shape, lucid_cuda_set set);
 
 /* rhs -= P(row tile, key tiles) y */

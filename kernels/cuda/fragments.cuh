@@ -195,7 +195,7 @@ template <int M> struct softmax_rows {
             }
     }
 
-private:
+  private:
     LUCID_DEVICE_MEMBER static float row_maximum(const mma_scores<M> &scores, int t, int half) {
         float x = -INFINITY;
 #pragma unroll
@@ -218,8 +218,7 @@ template <int M> LUCID_DEVICE void mask_future(mma_scores<M> &scores, const mma_
                     scores.s[t][c][i] = -INFINITY;
 }
 
-template <int M, int PANELS>
-LUCID_DEVICE void scale_values(mma_values<M, PANELS> &acc, const float (&factor)[M][2]) {
+template <int M, int PANELS> LUCID_DEVICE void scale_values(mma_values<M, PANELS> &acc, const float (&factor)[M][2]) {
 #pragma unroll
     for (int t = 0; t < M; t++)
 #pragma unroll

@@ -1,4 +1,4 @@
-/* The launches of cuda.h: one table row per dtype and width. */
+/* The launches of cuda.h: tables with a row for each dtype and width. */
 #include "kernels/cuda/primitives.cuh"
 
 #include "kernels/cuda/sets.cuh"
@@ -14,19 +14,42 @@ static kernel_set simt_set(int panels) {
     return set;
 }
 
-static const kernel_set *find_set(lucid_cuda_shape shape) {
+/* Hopper's, where this program was compiled for it, before those for all: the first that fits is taken. */
+static const kernel_set *find_set(lucid_cuda_shape shape, lucid_cuda_set set) {
+#ifdef LUCID_CUDA_HOPPER
+    static const kernel_set hopper[] = {
+        wgmma_set_64(LUCID_BF16),
+        wgmma_set_64(LUCID_F16),
+        wgmma_set_128(LUCID_BF16),
+        wgmma_set_128(LUCID_F16),
+    };
+    for (const kernel_set &s : hopper)
+        if (set == LUCID_CUDA_SM90A && s.shape.dtype == shape.dtype && s.shape.panels == shape.panels) return &s;
+#else
+    (void)set;
+#endif
     static const kernel_set sets[] = {
         mma_set_64(LUCID_BF16),  mma_set_64(LUCID_F16),  simt_set(1),
         mma_set_128(LUCID_BF16), mma_set_128(LUCID_F16), simt_set(2),
         mma_set_256(LUCID_BF16), mma_set_256(LUCID_F16), simt_set(4),
     };
-    for (const kernel_set &set : sets)
-        if (set.shape.dtype == shape.dtype && set.shape.panels == shape.panels) return &set;
+    for (const kernel_set &s : sets)
+        if (s.shape.dtype == shape.dtype && s.shape.panels == shape.panels) return &s;
     return NULL;
 }
 
-const char *lucid_cuda_prepare(lucid_cuda_shape shape) {
-    const kernel_set *set = find_set(shape);
+/* The program holds an image of a kernel for the current device or does not: compiled for 90a, only Hopper runs it. */
+lucid_cuda_set lucid_cuda_best(lucid_cuda_shape shape) {
+    const kernel_set *all = find_set(shape, LUCID_CUDA_SM80), *hopper = find_set(shape, LUCID_CUDA_SM90A);
+    cudaFuncAttributes attributes;
+    if (hopper == all) return LUCID_CUDA_SM80;
+    if (cudaFuncGetAttributes(&attributes, (const void *)hopper->solve) == cudaSuccess) return LUCID_CUDA_SM90A;
+    cudaGetLastError(); /* an older GPU is no error */
+    return LUCID_CUDA_SM80;
+}
+
+const char *lucid_cuda_prepare(lucid_cuda_shape shape, lucid_cuda_set wanted) {
+    const kernel_set *set = find_set(shape, wanted);
     if (!set) return "there is no kernel for this width";
     const char *wrong = check_device(set->solve_bytes > set->attend_bytes ? set->solve_bytes : set->attend_bytes);
     if (wrong) return wrong;
@@ -41,13 +64,13 @@ static int row_blocks(const lucid_cuda_piece *piece, const kernel_set *set) {
 }
 
 const char *lucid_cuda_update(const lucid_cuda_piece *piece, lucid_cuda_stream stream) {
-    const kernel_set *set = find_set(piece->shape);
+    const kernel_set *set = find_set(piece->shape, piece->set);
     return launch(set->update, piece, (int64_t)row_blocks(piece, set) * piece->n_sequences, set->threads,
                   set->solve_bytes, stream);
 }
 
 const char *lucid_cuda_solve(const lucid_cuda_piece *piece, lucid_cuda_stream stream) {
-    const kernel_set *set = find_set(piece->shape);
+    const kernel_set *set = find_set(piece->shape, piece->set);
     int64_t blocks = 0, items = (int64_t)row_blocks(piece, set) * piece->n_sequences;
     cudaError_t error = resident_blocks(&blocks, set->solve, set->threads, set->solve_bytes);
     if (error) return text_of(error);
@@ -55,7 +78,7 @@ const char *lucid_cuda_solve(const lucid_cuda_piece *piece, lucid_cuda_stream st
 }
 
 const char *lucid_cuda_attend(const lucid_cuda_piece *piece, lucid_cuda_stream stream) {
-    const kernel_set *set = find_set(piece->shape);
+    const kernel_set *set = find_set(piece->shape, piece->set);
     return launch(set->attend, piece, (int64_t)row_blocks(piece, set) * piece->n_sequences * piece->group, set->threads,
                   set->attend_bytes, stream);
 }

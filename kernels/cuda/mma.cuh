@@ -72,8 +72,8 @@ LUCID_DEVICE void mma_scores_of(mma_scores<mma_sizes<PANELS>::M> &scores, const 
 /* acc += weights values */
 template <int PANELS>
 LUCID_DEVICE void mma_apply(mma_values<mma_sizes<PANELS>::M, PANELS> &acc,
-                            const mma_scores<mma_sizes<PANELS>::M> &weights,
-                            const unsigned char *values, const mma_lane &at) {
+                            const mma_scores<mma_sizes<PANELS>::M> &weights, const unsigned char *values,
+                            const mma_lane &at) {
     constexpr int M = mma_sizes<PANELS>::M;
     int row_lane = lucid_mma_row_lane(at.lane), row_chunk = lucid_mma_row_chunk(at.lane);
 #pragma unroll

@@ -1,6 +1,6 @@
 /* The instructions that only Hopper has, one function each: bulk copies with barriers in shared memory that count their
- * bytes, and matrix products of warpgroups, whose right operand lies in shared memory. Compiled for sm_90a alone. As for
- * primitives.cuh, tests replace this file by one for a CPU. */
+ * bytes, and matrix products of warpgroups, whose right operand lies in shared memory. Compiled for sm_90a alone. As
+ * for primitives.cuh, tests replace this file by one for a CPU. */
 #ifndef LUCID_KERNELS_CUDA_PRIMITIVES_SM90_CUH
 #define LUCID_KERNELS_CUDA_PRIMITIVES_SM90_CUH
 
@@ -62,7 +62,7 @@ LUCID_DEVICE void warp_barrier() {
     __syncwarp();
 }
 
-/* Registers of a thread from here on; a warpgroup calls it, and a block's sum may not rise above what it started with. */
+/* Registers of a thread from here on. A warpgroup calls it; a block's sum may not exceed what it started with. */
 template <int N> LUCID_DEVICE void give_registers() {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
 }
@@ -72,9 +72,9 @@ template <int N> LUCID_DEVICE void take_registers() {
 
 /* --- products of a warpgroup's 64 rows --- */
 
-/* A matrix in panels of 64 columns with the 128-byte swizzle, from address `at` on, as kernels/cuda/layout.h has it. Rows
- * are the product's columns (keys in scores), or, `across`, what is summed over (keys in values). Descriptor of the PTX
- * manual: start, bytes from one panel to the next (across only), from eight rows to the next eight, swizzle. */
+/* A matrix in panels of 64 columns with the 128-byte swizzle, from address `at` on, as kernels/cuda/layout.h has it.
+ * Rows are the product's columns (keys in scores), or, `across`, what is summed over (keys in values). Descriptor of
+ * the PTX manual: start, bytes from one panel to the next (across only), from eight rows to the next eight, swizzle. */
 LUCID_DEVICE uint64_t right_operand(const void *at) {
     uint64_t address = shared_address(at);
     return (address >> 4) | (uint64_t)(LUCID_CUDA_PANEL_BYTES >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 |
@@ -101,25 +101,25 @@ template <int COLUMNS> LUCID_DEVICE void products_end(float (&c)[COLUMNS][4]) {
 
 #define LUCID_ACC1(c, n) "+f"(c[n][0]), "+f"(c[n][1]), "+f"(c[n][2]), "+f"(c[n][3])
 #define LUCID_ACC4(c, n) LUCID_ACC1(c, n), LUCID_ACC1(c, n + 1), LUCID_ACC1(c, n + 2), LUCID_ACC1(c, n + 3)
-#define LUCID_REGISTERS_32                                                                                        \
+#define LUCID_REGISTERS_32                                                                                            \
     "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, " \
     "%24, %25, %26, %27, %28, %29, %30, %31"
-#define LUCID_REGISTERS_64                                                                                             \
+#define LUCID_REGISTERS_64                                                                                            \
     LUCID_REGISTERS_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, " \
                        "%50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 
 /* c (64, 64) = [c +] a (64, 16) b^T, b (64, 16) rows of keys; `sum`: c is added to. */
-#define LUCID_SCORES(tag, type)                                                                                     \
-    LUCID_DEVICE void multiply_rows(tag, float(&c)[8][4], const uint32_t(&a)[4], uint64_t b, bool sum) {            \
-        asm volatile("{\n"                                                                                          \
-                     ".reg .pred sum;\n"                                                                            \
-                     "setp.ne.b32 sum, %37, 0;\n"                                                                   \
-                     "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " " LUCID_REGISTERS_32             \
-                     "}, {%32, %33, %34, %35}, %36, sum, 1, 1, 0;\n"                                                \
-                     "}"                                                                                            \
-                     : LUCID_ACC4(c, 0), LUCID_ACC4(c, 4)                                                           \
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"((int)sum)                            \
-                     : "memory");                                                                                   \
+#define LUCID_SCORES(tag, type)                                                                          \
+    LUCID_DEVICE void multiply_rows(tag, float(&c)[8][4], const uint32_t(&a)[4], uint64_t b, bool sum) { \
+        asm volatile("{\n"                                                                               \
+                     ".reg .pred sum;\n"                                                                 \
+                     "setp.ne.b32 sum, %37, 0;\n"                                                        \
+                     "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " " LUCID_REGISTERS_32  \
+                     "}, {%32, %33, %34, %35}, %36, sum, 1, 1, 0;\n"                                     \
+                     "}"                                                                                 \
+                     : LUCID_ACC4(c, 0), LUCID_ACC4(c, 4)                                                \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"((int)sum)                 \
+                     : "memory");                                                                        \
     }
 LUCID_SCORES(bf16_tag, "bf16")
 LUCID_SCORES(f16_tag, "f16")

@@ -17,5 +17,8 @@ typedef struct {
 kernel_set mma_set_64(lucid_dtype dtype);
 kernel_set mma_set_128(lucid_dtype dtype);
 kernel_set mma_set_256(lucid_dtype dtype);
+/* For Hopper; there where LUCID_CUDA_HOPPER is defined. */
+kernel_set wgmma_set_64(lucid_dtype dtype);
+kernel_set wgmma_set_128(lucid_dtype dtype);
 
 #endif

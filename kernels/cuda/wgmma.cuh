@@ -1,9 +1,9 @@
 /* The kernels for 16-bit keys and queries on Hopper: bulk copies and products of warpgroups.
  *
  * A row block is two granules, one of each of two warpgroups. A third one hands its registers to them
- * and copies: the rows' keys or queries first, then the records of the key granules, each by one instruction since a record is contiguous and already swizzled
- * as the products want it (so no tensor maps), into a ring of stages. Two barriers in shared memory guard each stage:
- * `full` counts the record's bytes, `empty` the warps that have read it.
+ * and copies: the rows' keys or queries first, then the records of the key granules, each by one instruction since a
+ * record is contiguous and already swizzled as the products want it (so no tensor maps), into a ring of stages. Two
+ * barriers in shared memory guard each stage: `full` counts the record's bytes, `empty` the warps that have read it.
  *
  * Rows are a left operand in registers for all of the walk, as are weights. The scores of the next granule are computed
  * while this granule's weights are applied, and become weights while that goes on:
@@ -11,8 +11,8 @@
  *     products      S(j+1) = rows K(j+1)^T    acc += P(j) Y(j)     S(j+2) ...
  *     the rest                    P(j+1) = exp2(S(j+1) ..)
  *
- * and one warpgroup's exponentials run beside the other's products. Per step of 64 keys at d = 128 a warpgroup needs 512
- * cycles of the tensor cores, which read 64 bytes a cycle of shared memory's 128 since the left operands are in
+ * and one warpgroup's exponentials run beside the other's products. Per step of 64 keys at d = 128 a warpgroup needs
+ * 512 cycles of the tensor cores, which read 64 bytes a cycle of shared memory's 128 since the left operands are in
  * registers. Registers: 64 accumulators, 32 scores, 16 weights, 32 of the rows.
  *
  * Order of operations in each row: ascending key granules, as for all kernels. */
@@ -179,8 +179,8 @@ template <typename Tag, int PANELS> struct wgmma_rows {
     LUCID_DEVICE_MEMBER void scores(mma_scores<1> &s, const unsigned char *keys) const {
 #pragma unroll
         for (int k = 0; k < wgmma_sizes<PANELS>::groups; k++)
-            multiply_rows(Tag(), s.s[0], a[k],
-                          right_operand(keys + k / 4 * LUCID_CUDA_PANEL_BYTES + k % 4 * 32), k > 0);
+            multiply_rows(Tag(), s.s[0], a[k], right_operand(keys + k / 4 * LUCID_CUDA_PANEL_BYTES + k % 4 * 32),
+                          k > 0);
         products_commit();
     }
 };
@@ -315,8 +315,7 @@ template <typename Tag, int PANELS> struct wgmma_solver {
 };
 
 /* A row block with what precedes it. */
-template <int PANELS, bool SOLVE>
-LUCID_DEVICE wgmma_item wgmma_solve_item(const lucid_cuda_piece &p, int index) {
+template <int PANELS, bool SOLVE> LUCID_DEVICE wgmma_item wgmma_solve_item(const lucid_cuda_piece &p, int index) {
     int sequence = index % p.n_sequences, first = index / p.n_sequences * WGMMA_GRANULES;
     return wgmma_item{sequence,
                       first,

@@ -192,6 +192,10 @@ const lucid_kernels *lucid_attention_kernels(const lucid_attention *a) {
     return a->kernels;
 }
 
+const char *lucid_attention_isa(const lucid_attention *a) {
+    return a->device ? lucid_device_isa(a->device) : a->kernels->isa;
+}
+
 lucid_result lucid_attention_result(const lucid_attention *a) {
     return a->result;
 }

@@ -23,8 +23,9 @@ enum { LUCID_DEVICE_THREADS = 3 };
 /* Errors: USAGE where this build or machine has no GPU; UNSUPPORTED for what only CPUs do: caches, snapshots, rounded
  * values; COMM and TIMEOUT where devices cannot be linked. Collective; agreed. */
 lucid_status lucid_device_create(lucid_device **device, lucid_attention *a);
-void lucid_device_destroy(lucid_device *device);      /* Local; NULL is fine */
-int lucid_device_ordinal(const lucid_device *device); /* CUDA's number of it */
+void lucid_device_destroy(lucid_device *device);          /* Local; NULL is fine */
+int lucid_device_ordinal(const lucid_device *device);     /* CUDA's number of it */
+const char *lucid_device_isa(const lucid_device *device); /* as lucid_attention_isa */
 
 /* lucid_attention_run on the device; work_total as for lucid_engine_run. Collective. */
 lucid_status lucid_device_run(lucid_attention *a, double work_total);

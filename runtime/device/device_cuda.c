@@ -38,6 +38,7 @@ static lucid_status create_local(lucid_device **device, lucid_attention *a) {
     lucid_device *d = calloc(1, sizeof *d);
     if (!d) return lucid_fail(LUCID_ERR_MEMORY, "no memory");
     d->ordinal = a->comm->local_rank % count;
+    d->isa = "cuda";
     d->transfers = a->comm->transport->devices ? a->comm->transport->devices : &lucid_staging_links;
     *device = d;
     return LUCID_OK;
@@ -80,7 +81,7 @@ void lucid_device_release(lucid_attention *a) {
     free(d->channels);
     free(d->shares);
     free(d->workers);
-    *d = (lucid_device){.ordinal = d->ordinal, .transfers = d->transfers, .links = d->links};
+    *d = (lucid_device){.ordinal = d->ordinal, .isa = d->isa, .transfers = d->transfers, .links = d->links};
 }
 
 void lucid_device_destroy(lucid_device *d) {
@@ -90,6 +91,10 @@ void lucid_device_destroy(lucid_device *d) {
 
 int lucid_device_ordinal(const lucid_device *d) {
     return d->ordinal;
+}
+
+const char *lucid_device_isa(const lucid_device *d) {
+    return d->isa;
 }
 
 void lucid_device_address(char *address, size_t n_bytes, int local_rank) {
@@ -170,8 +175,7 @@ lucid_status lucid_device_begin(lucid_attention *a, const lucid_channel *channel
 }
 
 static lucid_status prepare(lucid_attention *a) {
-    LUCID_TRY(lucid_device_begin(a, a->channels, a->plan.channels));
-    const char *error = lucid_cuda_prepare(a->device->shape);
+    const char *error = lucid_cuda_prepare(a->device->shape, a->device->set);
     if (error) return lucid_fail(LUCID_ERR_UNSUPPORTED, "--device cuda, host %s: %s", a->comm->host, error);
     return take_memory(a);
 }
@@ -340,6 +344,7 @@ static lucid_cuda_piece piece_of(const lucid_attention *a, const lucid_worker *w
     int own = c->schedule->rows[row];
     lucid_cuda_piece piece = {
         .shape = d->shape,
+        .set = d->set,
         .granules_per_tile = a->granules_per_tile,
         .own = job->piece.last == own + 1,
         .first = job->piece.first == 0,
@@ -412,7 +417,18 @@ static void run_piece(const lucid_attention *a, lucid_worker *w, const lucid_ass
 
 /* --- the run --- */
 
+/* The best kernels that all ranks' devices have: sets differ in their bits. Collective. */
+static lucid_status agree_on_kernels(lucid_attention *a) {
+    double lacking = -(double)lucid_cuda_best(a->device->shape);
+    LUCID_TRY(lucid_comm_allreduce(a->comm, &lacking, 1, LUCID_MAX));
+    a->device->set = (lucid_cuda_set)(int)-lacking;
+    a->device->isa = a->device->set == LUCID_CUDA_SM90A ? "sm90a" : "sm80";
+    return LUCID_OK;
+}
+
 static lucid_status bring(lucid_attention *a) {
+    LUCID_TRY(lucid_comm_agree(a->comm, lucid_device_begin(a, a->channels, a->plan.channels)));
+    LUCID_TRY(agree_on_kernels(a));
     LUCID_TRY(lucid_comm_agree(a->comm, prepare(a)));
     LUCID_TRY(choose_factors(a));
     return lucid_comm_agree(a->comm, lucid_device_each_part(a, STAGING_GRANULES, upload_part));

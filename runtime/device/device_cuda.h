@@ -24,6 +24,8 @@ typedef struct {
 struct lucid_device {
     int ordinal;
     lucid_cuda_shape shape;
+    lucid_cuda_set set; /* the same on all ranks */
+    const char *isa;    /* its name; "cuda" before the first run */
     int n_channels;
     lucid_channel *channels;      /* (n_channels) as the engine wants them, tiles on the device */
     lucid_device_share *shares;   /* (n_channels) */

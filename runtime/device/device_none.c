@@ -11,6 +11,11 @@ void lucid_device_destroy(lucid_device *device) {
     (void)device;
 }
 
+const char *lucid_device_isa(const lucid_device *device) {
+    (void)device;
+    return "cuda";
+}
+
 void lucid_device_address(char *address, size_t n_bytes, int local_rank) {
     (void)local_rank;
     if (n_bytes) *address = '\0';

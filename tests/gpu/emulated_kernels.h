@@ -25,13 +25,17 @@ template <typename Tag, int PANELS> static launches mma_launches() {
 
 template <typename Tag, int PANELS> static launches wgmma_launches() {
     constexpr size_t bytes = wgmma_sizes<PANELS>::bytes;
-    return {wgmma_update<Tag, PANELS>, wgmma_solve<Tag, PANELS>, wgmma_attend<Tag, PANELS>, WGMMA_THREADS,
-            WGMMA_GRANULES,            bytes,                    bytes};
+    return {wgmma_update<Tag, PANELS>,
+            wgmma_solve<Tag, PANELS>,
+            wgmma_attend<Tag, PANELS>,
+            WGMMA_THREADS,
+            WGMMA_GRANULES,
+            bytes,
+            bytes};
 }
 
 template <typename Tag> static launches launches_of_width(int panels, lucid_cuda_set set) {
-    if (set == LUCID_CUDA_SM90A && panels < 4)
-        return panels == 1 ? wgmma_launches<Tag, 1>() : wgmma_launches<Tag, 2>();
+    if (set == LUCID_CUDA_SM90A && panels < 4) return panels == 1 ? wgmma_launches<Tag, 1>() : wgmma_launches<Tag, 2>();
     return panels == 1 ? mma_launches<Tag, 1>() : panels == 2 ? mma_launches<Tag, 2>() : mma_launches<Tag, 4>();
 }
 

@@ -1,7 +1,7 @@
-/* What kernels/cuda/primitives_sm90.cuh has, for the emulator: barriers that count bytes, bulk copies that arrive in any
- * order, products of a warpgroup. A product's registers are NaN until it is waited for, and its right operand is read
- * only then, so that a stage given back too early, or a result used too early, shows. Operands in shared memory are found
- * by the canonical layouts of the PTX manual. Fences do nothing: memory orders stay for a GPU to show. */
+/* What kernels/cuda/primitives_sm90.cuh has, for the emulator: barriers that count bytes, bulk copies that arrive in
+ * any order, products of a warpgroup. A product's registers are NaN until it is waited for, and its right operand is
+ * read only then, so that a stage given back too early, or a result used too early, shows. Operands in shared memory
+ * are found by the canonical layouts of the PTX manual. Fences do nothing: memory orders stay for a GPU to show. */
 #ifndef LUCID_TESTS_GPU_EMULATOR_SM90_H
 #define LUCID_TESTS_GPU_EMULATOR_SM90_H
 
@@ -158,6 +158,7 @@ LUCID_DEVICE void products_commit() {
 }
 template <int N> LUCID_DEVICE void products_wait() {
     auto &products = emulator::now->products;
+    if (emulator::generator() % 4 == 0) emulator::yield(); /* others go on while products do */
     while (!products.empty() && products.front().group < emulator::now->product_groups - N) {
         emulator::carry_out(products.front());
         products.erase(products.begin());

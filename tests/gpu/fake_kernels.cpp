@@ -1,7 +1,12 @@
 /* The launches of kernels/cuda/cuda.h and backward.h by the emulator, one at a time. */
+#include "tests/gpu/fake_kernels.h"
+
 #include "tests/gpu/emulated_kernels.h"
 
 #include <mutex>
+
+lucid_cuda_set lucid_emulated_best = LUCID_CUDA_SM90A;
+int lucid_emulated_launches[LUCID_CUDA_SM90A + 1];
 
 static std::mutex one_at_a_time;
 
@@ -12,13 +17,18 @@ static const char *run(const std::function<void()> &kernel, int blocks, unsigned
     return NULL;
 }
 
+static launches kernels_of(const lucid_cuda_piece &p) {
+    lucid_emulated_launches[p.set]++;
+    return launches_of(p.shape, p.set);
+}
+
 static int row_blocks(const lucid_cuda_piece &p) {
     int granules = launches_of(p.shape, p.set).granules;
     return (p.n_granules + granules - 1) / granules * p.n_sequences;
 }
 
 lucid_cuda_set lucid_cuda_best(lucid_cuda_shape shape) {
-    return shape.dtype != LUCID_F32 && shape.panels < 4 ? LUCID_CUDA_SM90A : LUCID_CUDA_SM80;
+    return shape.dtype != LUCID_F32 && shape.panels < 4 ? lucid_emulated_best : LUCID_CUDA_SM80;
 }
 
 const char *lucid_cuda_prepare(lucid_cuda_shape, lucid_cuda_set) {
@@ -26,17 +36,17 @@ const char *lucid_cuda_prepare(lucid_cuda_shape, lucid_cuda_set) {
 }
 
 const char *lucid_cuda_update(const lucid_cuda_piece *piece, lucid_cuda_stream) {
-    launches k = launches_of(piece->shape, piece->set);
+    launches k = kernels_of(*piece);
     return run([&] { k.update(*piece); }, row_blocks(*piece), k.threads, k.solve_bytes);
 }
 
 const char *lucid_cuda_solve(const lucid_cuda_piece *piece, lucid_cuda_stream) {
-    launches k = launches_of(piece->shape, piece->set);
+    launches k = kernels_of(*piece);
     return run([&] { k.solve(*piece); }, 2, k.threads, k.solve_bytes);
 }
 
 const char *lucid_cuda_attend(const lucid_cuda_piece *piece, lucid_cuda_stream) {
-    launches k = launches_of(piece->shape, piece->set);
+    launches k = kernels_of(*piece);
     return run([&] { k.attend(*piece); }, row_blocks(*piece) * piece->group, k.threads, k.attend_bytes);
 }
 
@@ -70,12 +80,12 @@ const char *lucid_cuda_backward_prepare(lucid_cuda_shape shape) {
 }
 
 const char *lucid_cuda_backward_keys(const lucid_cuda_backward *piece, lucid_cuda_stream) {
-    backward_launches k = backward_launches_of(piece->shape, piece->set);
+    backward_launches k = backward_launches_of(piece->shape);
     return run([&] { k.keys(*piece); }, 3, PAIR_THREADS, k.bytes);
 }
 
 const char *lucid_cuda_backward_rows(const lucid_cuda_backward *piece, lucid_cuda_stream) {
-    backward_launches k = backward_launches_of(piece->shape, piece->set);
+    backward_launches k = backward_launches_of(piece->shape);
     return run([&] { k.rows(*piece); }, piece->n_granules * piece->n_sequences * (1 + piece->group), PAIR_THREADS,
                k.bytes);
 }

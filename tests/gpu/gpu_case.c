@@ -217,7 +217,8 @@ gpu_case gpu_case_make(const gpu_inputs *x, lucid_dtype dtype) {
     c.n_tiles = (c.n_granules + p->tile - 1) / p->tile;
     size_t keys = (size_t)c.n_tiles * tile_granules(&c, p->n_kv_heads), queries = keys * (size_t)p->group;
     size_t state = lucid_state_floats(c.host), record = lucid_record_floats(c.host);
-    GPU_LAUNCH(lucid_cuda_prepare(c.shape));
+    c.set = lucid_cuda_best(c.shape);
+    GPU_LAUNCH(lucid_cuda_prepare(c.shape, c.set));
     c.records = device_allocate(keys * lucid_cuda_record_bytes(c.shape));
     c.rhs = device_allocate(rhs_bytes(&c));
     c.values = device_allocate(rhs_bytes(&c));
@@ -251,6 +252,7 @@ static lucid_cuda_piece piece_of(const gpu_case *c, int row, int first, int last
     const gpu_problem *p = &c->problem;
     int left = c->n_granules - row * p->tile;
     lucid_cuda_piece piece = {.shape = c->shape,
+                              .set = c->set,
                               .granules_per_tile = p->tile,
                               .own = last == row + 1,
                               .first = first == 0,

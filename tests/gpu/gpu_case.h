@@ -44,6 +44,7 @@ void gpu_inputs_free(gpu_inputs *inputs);
 typedef struct {
     gpu_problem problem;
     lucid_cuda_shape shape;
+    lucid_cuda_set set;
     lucid_shape host;
     int n_granules, n_tiles;
     /* On the device, by tile: (n_tiles) times what a row tile holds. */

@@ -3,6 +3,7 @@
  * fake for NCCL, else through the hosts. */
 #include "comm/nccl_links.h"
 #include "tests/comm/worlds.h"
+#include "tests/gpu/fake_kernels.h"
 #include "tests/gpu/fake_nccl.h"
 #include "tests/runtime/attention/attention_case.h"
 
@@ -76,6 +77,21 @@ static void check_case(const attention_case *c, double tolerance) {
     answer_free(&want);
 }
 
+/* Rank 0 has an older GPU than the others: all take its kernels. */
+static void check_mixed(const attention_case *c) {
+    attention_answer got;
+    lucid_options options = {.cuda = true, .timeout = 60};
+    CHECK(lucid_emulated_launches[LUCID_CUDA_SM90A] > 0, "Hopper's kernels were never taken");
+    lucid_emulated_launches[LUCID_CUDA_SM80] = lucid_emulated_launches[LUCID_CUDA_SM90A] = 0;
+    lucid_emulated_best = comm->rank == 0 ? LUCID_CUDA_SM80 : LUCID_CUDA_SM90A;
+    CHECK(!case_run(&got, comm, c, &options, NULL), "%s", lucid_failure());
+    CHECK(lucid_emulated_launches[LUCID_CUDA_SM80] > 0 && lucid_emulated_launches[LUCID_CUDA_SM90A] == 0,
+          "%d launches of the older kernels, %d of Hopper's", lucid_emulated_launches[LUCID_CUDA_SM80],
+          lucid_emulated_launches[LUCID_CUDA_SM90A]);
+    lucid_emulated_best = LUCID_CUDA_SM90A;
+    answer_free(&got);
+}
+
 static void check_refusals(void) {
     lucid_attention *a;
     lucid_problem problem = {.seqlen = 100, .batch = 1, .n_heads = 1, .n_kv_heads = 1, .head_dim = 8, .value_dim = 8};
@@ -103,6 +119,7 @@ int main(int argc, char **argv) {
     softmax.attention = LUCID_ATTENTION_SOFTMAX;
     check_case(&(attention_case){.problem = grouped, .random = random, .dtype = LUCID_BF16}, 3e-3);
     check_case(&(attention_case){.problem = softmax, .random = random, .dtype = LUCID_F16}, 3e-3);
+    check_mixed(&(attention_case){.problem = grouped, .random = random, .dtype = LUCID_BF16});
     grouped.seqlen = 130;
     check_case(&(attention_case){.problem = grouped, .random = random, .dtype = LUCID_F32, .tweak = scale_values},
                2e-5);
