@@ -258,7 +258,7 @@ template <int PANELS, int TERMS, bool KEYS> struct pair_block {
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 int r = tile_row(i), c = tile_column(n, i);
-                weights[(GRANULE - 1 - r) * WEIGHT_LD + GRANULE - 1 - c] = weigh(PAIR_SOLVE, s[n][i], r, c, true);
+                weights[(GRANULE - 1 - c) * WEIGHT_LD + GRANULE - 1 - r] = weigh(PAIR_SOLVE, s[n][i], r, c, true);
             }
     }
 

@@ -63,26 +63,29 @@ LUCID_DEVICE float weight_bias(int head_dim) {
     return -1.4426950408889634f * sqrtf((float)head_dim);
 }
 
-/* values (64, W) = inverse(weights) values in shared memory, a column a thread, weights (64, 64) unit lower triangular.
- * Sixteen rows at a time are in registers; the earlier ones are subtracted first. In fp32 this is 1 % of the solve, so
- * nothing is inverted. */
+/* values (64, W) = inverse(weights) values in shared memory, a column a thread; weights (64 keys, 64 rows) transposed
+ * and unit lower triangular, so that one load brings four rows of a key. Sixteen rows at a time are in registers; the
+ * earlier ones are subtracted first. In fp32 this is 1 % of the solve, so nothing is inverted. */
 LUCID_DEVICE void substitute(float *values, const float *weights, int width, int thread, int n_threads) {
     int ld = width + VALUE_PAD;
     for (int column = thread; column < width; column += n_threads)
         for (int block = 0; block < GRANULE; block += 16) {
-            const float *rows = weights + block * WEIGHT_LD;
-            float y[16];
+            const float *rows = weights + block;
+            float y[16], w[16];
 #pragma unroll
             for (int i = 0; i < 16; i++) y[i] = values[(block + i) * ld + column];
             for (int j = 0; j < block; j++) {
                 float y_j = values[j * ld + column];
+                load_sixteen(w, rows + j * WEIGHT_LD);
 #pragma unroll
-                for (int i = 0; i < 16; i++) y[i] = fmaf(-rows[i * WEIGHT_LD + j], y_j, y[i]);
+                for (int i = 0; i < 16; i++) y[i] = fmaf(-w[i], y_j, y[i]);
             }
 #pragma unroll
-            for (int j = 0; j < 16; j++)
+            for (int j = 0; j < 16; j++) {
+                load_sixteen(w, rows + (block + j) * WEIGHT_LD);
 #pragma unroll
-                for (int i = j + 1; i < 16; i++) y[i] = fmaf(-rows[i * WEIGHT_LD + block + j], y[j], y[i]);
+                for (int i = j + 1; i < 16; i++) y[i] = fmaf(-w[i], y[j], y[i]);
+            }
 #pragma unroll
             for (int i = 0; i < 16; i++) values[(block + i) * ld + column] = y[i];
         }

@@ -100,7 +100,7 @@ template <int M> struct solve_rows {
 
 /* Where the diagonal granules of a row block are solved, in shared memory. */
 struct diagonal_space {
-    float *lower;           /* (64, WEIGHT_LD) weights of the granule's keys */
+    float *lower;           /* (64 keys, WEIGHT_LD) weights, transposed */
     float *values;          /* (64, width + VALUE_PAD) what is left of its values, then y */
     unsigned char *rounded; /* y as the block's next granule applies it; NULL: there is none */
 };
@@ -111,8 +111,8 @@ template <int M> LUCID_DEVICE void put_weights(float *lower, const mma_scores<M>
         for (int n = 0; n < KEY_COLUMNS; n++)
 #pragma unroll
             for (int i = 0; i < 4; i++)
-                lower[(at.row + 16 * m + lucid_mma_row(at.lane, i)) * WEIGHT_LD + 8 * n +
-                      lucid_mma_column(at.lane, i)] = weights.s[m][n][i];
+                lower[(8 * n + lucid_mma_column(at.lane, i)) * WEIGHT_LD + at.row + 16 * m +
+                      lucid_mma_row(at.lane, i)] = weights.s[m][n][i];
 }
 
 /* A solved granule leaves: y to rhs, rounded to the record and to `rounded`. */

@@ -119,6 +119,17 @@ LUCID_DEVICE unsigned acquire(const unsigned *counter) {
 LUCID_DEVICE void pause_briefly() {
     __nanosleep(64);
 }
+/* From shared memory, aligned to 16 bytes. */
+LUCID_DEVICE void load_sixteen(float (&x)[16], const float *p) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float4 four = reinterpret_cast<const float4 *>(p)[i];
+        x[4 * i] = four.x;
+        x[4 * i + 1] = four.y;
+        x[4 * i + 2] = four.z;
+        x[4 * i + 3] = four.w;
+    }
+}
 /* Past the first-level cache. */
 LUCID_DEVICE float load_shared_global(const float *p) {
     return __ldcg(p);

@@ -160,7 +160,7 @@ LUCID_DEVICE void simt_solve_row(simt_block &b, int sequence, int granule) {
     b.weigh((const float *)record, record);
     block_barrier();
     for (int r = 0; r < SIMT_EACH; r++)
-        for (int c = 0; c < SIMT_EACH; c++) b.weights[b.row(r) * WEIGHT_LD + b.key(c)] = b.s[r][c];
+        for (int c = 0; c < SIMT_EACH; c++) b.weights[b.key(c) * WEIGHT_LD + b.row(r)] = b.s[r][c];
     b.store_acc(b.chunks, b.width + VALUE_PAD, -1);
     block_barrier();
     substitute(b.chunks, b.weights, b.width, b.thread, SIMT_THREADS);

@@ -418,6 +418,10 @@ LUCID_DEVICE unsigned acquire(const unsigned *counter) {
 LUCID_DEVICE void pause_briefly() {
     emulator::yield();
 }
+LUCID_DEVICE void load_sixteen(float (&x)[16], const float *p) {
+    if ((uintptr_t)p % 16) emulator::fail("a load of 16 bytes is not aligned");
+    memcpy(x, p, sizeof x);
+}
 LUCID_DEVICE float load_shared_global(const float *p) {
     return *p;
 }
