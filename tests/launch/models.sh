@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # generate, score and batch on a small model of bytes: alone and on several ranks, resumed, and all that can be wrong.
 source "$(dirname "$0")/lib.sh"
-make_model=$3 check_score=$4 golden=$5
+make_model=$3 check_score=$4 golden=$5 fakes=$(dirname "$1")/fake_onednn
 
 text() { # N BYTES of text that does not repeat soon
     seq 1 "$1" | awk '{ printf "%s ", ($1 * 7919) % 1013 }' | head -c "$2"
@@ -294,6 +294,17 @@ bad_library() {
         -n 1 env LD_LIBRARY_PATH=lacking "$lucid" "${words[@]}" --blas onednn >without 2>stderr.txt
     expect "exit code where a rank lacks oneDNN" $? 1
     grep -q "^lucid: rank 1.*oneDNN cannot be loaded" stderr.txt || complain "where a rank lacks oneDNN: $(cat stderr.txt)"
+    LD_LIBRARY_PATH=$fakes/tbb refuse 1 "install libdnnl \\(built for OpenMP\\)" generate --model m --prompt x --blas onednn
+    LD_LIBRARY_PATH=$fakes/tbb "$lucid" "${words[@]}" >without
+    cmp without with || complain "--blas auto takes a oneDNN that is built for TBB"
+    LD_LIBRARY_PATH=$fakes/openmp "$lucid" "${words[@]}" >without
+    cmp -s without with && complain "the fake oneDNN was not taken, so this shows nothing"
+    mpirun --oversubscribe -n 1 "$lucid" "${words[@]}" --blas openblas : \
+        -n 1 env LD_LIBRARY_PATH="$fakes/openmp" "$lucid" "${words[@]}" --blas openblas >without 2>stderr.txt
+    cmp without with || complain "--blas openblas takes oneDNN: $(cat stderr.txt)"
+    mpirun --oversubscribe -n 1 env LD_LIBRARY_PATH="$fakes/openmp" "$lucid" "${words[@]}" : \
+        -n 1 env LD_LIBRARY_PATH=lacking "$lucid" "${words[@]}" >without 2>stderr.txt
+    cmp without with || complain "a rank uses a oneDNN that another lacks: $(cat stderr.txt)"
     echo "no library" >bad/libopenblas.so.0
     LD_LIBRARY_PATH=bad refuse 1 "OpenBLAS cannot be loaded \\(bad/libopenblas.so.0: .*\\): install libopenblas0" generate --model m --prompt x
 }

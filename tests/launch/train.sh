@@ -77,6 +77,20 @@ if command -v mpirun >/dev/null; then
     cmp {gained,gained2}/step-000000004/moments.safetensors || complain "two ranks learn another gain"
 fi
 
+# Groups of ranks take the same library for products: one that only the first has is left alone.
+if command -v mpirun >/dev/null; then
+    mkdir lacking
+    echo "no library" | tee lacking/libdnnl.so.2 >lacking/libdnnl.so.3
+    fake=$(dirname "$lucid")/fake_onednn/openmp
+    groups=("${recipe[@]}" --data-parallel 2 --threads 1 --quiet --steps 1)
+    succeed "${recipe[@]}" --threads 1 --steps 1 --blas openblas --output same
+    LD_LIBRARY_PATH=$fake succeed "${recipe[@]}" --threads 1 --steps 1 --output zeros
+    cmp -s {same,zeros}/step-000000001/moments.safetensors && complain "the fake oneDNN was not taken, so this shows nothing"
+    mpirun --oversubscribe -n 1 env LD_LIBRARY_PATH="$fake" "$lucid" "${groups[@]}" --output mixed : \
+        -n 1 env LD_LIBRARY_PATH=lacking "$lucid" "${groups[@]}" --output mixed 2>stderr.txt || complain "$(cat stderr.txt)"
+    cmp {same,mixed}/step-000000001/moments.safetensors || complain "data-parallel groups take different libraries"
+fi
+
 # Weights that begin by matching are others.
 succeed "${recipe[@]}" --output drawn --threads 1 --steps 1
 succeed "${recipe[@]}" --output matching --threads 1 --steps 1 --matching
