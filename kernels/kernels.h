@@ -162,6 +162,31 @@ static inline size_t lucid_key_sums_floats(lucid_shape s) {
     return (size_t)LUCID_GRANULE * lucid_key_ld(s);
 }
 
+/* All rows of a granule and key-value head, contiguous: the key row, then the query rows of its heads. */
+static inline size_t lucid_gradient_row_floats(lucid_shape s, int group) {
+    return lucid_record_floats(s) + (size_t)group * lucid_query_row_floats(s);
+}
+static inline size_t lucid_gradient_query_row(lucid_shape s, int head) {
+    return lucid_record_floats(s) + (size_t)head * lucid_query_row_floats(s);
+}
+
+/* All sums of a granule, contiguous: dkeys of the softmax, dkeys of the solve, dkt, dqt of each head, dY. */
+static inline size_t lucid_sums_update_dkeys(lucid_shape s) {
+    return lucid_key_sums_floats(s);
+}
+static inline size_t lucid_sums_dkt(lucid_shape s) {
+    return 2 * lucid_key_sums_floats(s);
+}
+static inline size_t lucid_sums_dqt(lucid_shape s, int head) {
+    return (3 + (size_t)head) * lucid_key_sums_floats(s);
+}
+static inline size_t lucid_sums_dy(lucid_shape s, int group) {
+    return lucid_sums_dqt(s, group);
+}
+static inline size_t lucid_sums_floats(lucid_shape s, int group) {
+    return lucid_sums_dy(s, group) + (size_t)LUCID_GRANULE * s.value_ld;
+}
+
 /* A key granule and where its sums are kept; dkeys NULL: only the row's sums are wanted. */
 typedef struct {
     const float *record;

@@ -63,7 +63,7 @@ const char *lucid_cuda_backward_keys(const lucid_cuda_backward *piece, lucid_cud
 const char *lucid_cuda_backward_rows(const lucid_cuda_backward *piece, lucid_cuda_stream stream);
 
 /* Sides of n_granules granules from a host's, in the device's memory; strides in floats from one granule to the next.
- */
+ * sides.h has the forms that there are. */
 typedef struct {
     lucid_cuda_shape shape;
     lucid_shape host;
@@ -80,8 +80,8 @@ const char *lucid_cuda_pack_sides(float *sides, const lucid_cuda_side_form *form
 /* host (n_granules, 64, w) = values of sides; of the form shape, host, n_granules and stride count. */
 const char *lucid_cuda_unpack_sides(float *host, const float *sides, const lucid_cuda_side_form *form,
                                     lucid_cuda_stream stream);
-/* host (n_granules) granules' sums as in runtime/attention/backward.h: dkeys times scale | update_dkeys | dkt | dqt of
- * each head | dY, from sums (n_granules). */
+/* host (n_granules) granules' sums as in kernels/kernels.h: dkeys times scale | update_dkeys | dkt | dqt of each head |
+ * dY, from sums (n_granules). */
 const char *lucid_cuda_unpack_sums(float *host, const float *sums, int group, float scale,
                                    const lucid_cuda_side_form *form, lucid_cuda_stream stream);
 

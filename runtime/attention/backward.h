@@ -30,31 +30,6 @@ struct lucid_backward {
     bool loaded, ran;        /* dout has been read since the last run; gradients are there */
 };
 
-/* A granule's gradient row: the key row, then the query rows of its heads. In floats. */
-static inline size_t lucid_gradient_row_floats(lucid_shape s, int group) {
-    return lucid_record_floats(s) + (size_t)group * lucid_query_row_floats(s);
-}
-static inline size_t lucid_gradient_query_row(lucid_shape s, int head) {
-    return lucid_record_floats(s) + (size_t)head * lucid_query_row_floats(s);
-}
-
-/* A granule's sums: dkeys of the softmax, dkeys of the solve, dkt, dqt of each head, dY. Offsets in floats. */
-static inline size_t lucid_sums_update_dkeys(lucid_shape s) {
-    return lucid_key_sums_floats(s);
-}
-static inline size_t lucid_sums_dkt(lucid_shape s) {
-    return 2 * lucid_key_sums_floats(s);
-}
-static inline size_t lucid_sums_dqt(lucid_shape s, int head) {
-    return (3 + (size_t)head) * lucid_key_sums_floats(s);
-}
-static inline size_t lucid_sums_dy(lucid_shape s, int group) {
-    return lucid_sums_dqt(s, group);
-}
-static inline size_t lucid_sums_floats(lucid_shape s, int group) {
-    return lucid_sums_dy(s, group) + (size_t)LUCID_GRANULE * s.value_ld;
-}
-
 /* Of an own row tile. channel: the forward's. */
 static inline float *lucid_gradient_row(const lucid_attention *a, int channel, int row, int sequence, int granule) {
     const lucid_channel *c = &a->backward->channels[channel];

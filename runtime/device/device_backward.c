@@ -10,7 +10,7 @@
  *
  * Memory on the device, W as in device.h: per key head and token 28 W + 16 bytes, per query head and token 12 W + 8,
  * and the windows. */
-#include "kernels/cuda/backward.h"
+#include "kernels/cuda/sides.h"
 #include "runtime/attention/backward.h"
 #include "runtime/device/check.h"
 #include "runtime/device/device_cuda.h"
@@ -81,62 +81,50 @@ static float *device_sums(const lucid_attention *a, int channel, int row, size_t
            ((size_t)row * granules + granule) * lucid_cuda_sums_floats(a->device->shape, a->group);
 }
 
-static lucid_cuda_side_form form_of(const lucid_attention *a, const lucid_device_part *p, int sides) {
-    return (lucid_cuda_side_form){.shape = a->device->shape,
-                                  .host = a->shape,
-                                  .n_granules = p->n,
-                                  .stride = (size_t)sides * lucid_cuda_side_floats(a->device->shape)};
+static lucid_cuda_gradients gradients_of(const lucid_attention *a) {
+    return (lucid_cuda_gradients){a->device->shape, a->shape, a->group};
 }
 
 static lucid_status copy(lucid_attention *a, float *to, const float *from, size_t floats) {
     return LUCID_CUDA_CHECK(cudaMemcpyAsync(to, from, floats * sizeof(float), cudaMemcpyDefault, a->device->copies));
 }
 
-/* Sides from granules on the device that open with keys and norms, records or gradient rows. */
-static lucid_status pack(lucid_attention *a, float *sides, lucid_cuda_side_form *form, const float *from,
-                         size_t stride) {
-    form->keys = from;
-    form->rest = from + lucid_record_rnorm(a->shape);
-    form->keys_stride = form->rest_stride = stride;
-    return lucid_cuda_launched(lucid_cuda_pack_sides(sides, form, a->device->copies), "packing keys");
+static lucid_status pack(lucid_attention *a, float *sides, const lucid_cuda_side_form *form) {
+    return lucid_cuda_launched(lucid_cuda_pack_sides(sides, form, a->device->copies), "packing rows");
 }
 
 static lucid_status upload_keys(lucid_attention *a, const lucid_device_part *p) {
-    lucid_cuda_side_form form = form_of(a, p, 1);
+    lucid_cuda_gradients g = gradients_of(a);
+    lucid_cuda_side_form form = lucid_cuda_key_form(&g, p->n, a->device->granules);
     const float *records = lucid_own_tile(&a->channels[p->channel], p->row) +
                            lucid_record_index(a, p->sequence, p->first) * a->record_floats;
     LUCID_TRY(copy(a, a->device->granules, records, (size_t)p->n * a->record_floats));
-    LUCID_TRY(pack(a, device_sides(a, a->plan.channels + p->channel, p), &form, a->device->granules, a->record_floats));
+    LUCID_TRY(pack(a, device_sides(a, a->plan.channels + p->channel, p), &form));
     return LUCID_CUDA_CHECK(cudaStreamSynchronize(a->device->copies));
 }
 
-/* The host's query rows hold queries times a factor; those on the device are as they came, so that 16 bits are enough.
- */
+/* Of gradient rows that are there already. */
 static lucid_status upload_query_rows(lucid_attention *a, const lucid_device_part *p, int head, float *sides) {
     lucid_device *d = a->device;
+    lucid_cuda_gradients g = gradients_of(a);
     const lucid_channel *c = &a->channels[p->channel];
-    size_t stride = lucid_gradient_row_floats(a->shape, a->group);
     size_t index = lucid_query_index(a, c, p->row, p->sequence, head, p->first);
-    float *queries = d->granules + (size_t)p->n * stride;
-    lucid_cuda_side_form form = form_of(a, p, 1 + a->group);
+    float *queries = d->granules + (size_t)p->n * lucid_gradient_row_floats(a->shape, a->group);
+    lucid_cuda_side_form form = lucid_cuda_query_row_form(&g, p->n, d->granules, head, queries);
     LUCID_TRY(copy(a, queries, c->queries + index * a->query_floats, (size_t)p->n * a->query_floats));
-    form.keys = queries;
-    form.keys_stride = a->query_floats;
-    form.rest = d->granules + lucid_gradient_query_row(a->shape, head) + lucid_record_rnorm(a->shape);
-    form.rest_stride = stride;
-    form.delta = true;
-    LUCID_TRY(lucid_cuda_launched(lucid_cuda_pack_sides(sides, &form, d->copies), "packing queries"));
+    LUCID_TRY(pack(a, sides, &form));
     return LUCID_CUDA_CHECK(cudaStreamSynchronize(d->copies));
 }
 
 static lucid_status upload_part(lucid_attention *a, const lucid_device_part *p) {
-    size_t stride = lucid_gradient_row_floats(a->shape, a->group), side = lucid_cuda_side_floats(a->device->shape);
+    size_t row_floats = lucid_gradient_row_floats(a->shape, a->group), side = lucid_cuda_side_floats(a->device->shape);
     float *rows = device_sides(a, p->channel, p);
-    lucid_cuda_side_form form = form_of(a, p, 1 + a->group);
+    lucid_cuda_gradients g = gradients_of(a);
+    lucid_cuda_side_form form = lucid_cuda_key_row_form(&g, p->n, a->device->granules);
     LUCID_TRY(upload_keys(a, p));
     const float *from = lucid_gradient_row(a, p->channel, row_of(a, p), p->sequence, p->first);
-    LUCID_TRY(copy(a, a->device->granules, from, (size_t)p->n * stride));
-    LUCID_TRY(pack(a, rows, &form, a->device->granules, stride));
+    LUCID_TRY(copy(a, a->device->granules, from, (size_t)p->n * row_floats));
+    LUCID_TRY(pack(a, rows, &form));
     for (int head = 0; head < a->group; head++)
         LUCID_TRY(upload_query_rows(a, p, head, rows + (size_t)(1 + head) * side));
     return LUCID_OK;
@@ -144,7 +132,8 @@ static lucid_status upload_part(lucid_attention *a, const lucid_device_part *p) 
 
 static lucid_status download_values(lucid_attention *a, const lucid_device_part *p) {
     lucid_device *d = a->device;
-    lucid_cuda_side_form form = form_of(a, p, 1 + a->group);
+    lucid_cuda_gradients g = gradients_of(a);
+    lucid_cuda_side_form form = lucid_cuda_key_row_form(&g, p->n, d->granules);
     size_t bytes = (size_t)LUCID_GRANULE * a->shape.value_ld * sizeof(float);
     size_t pitch = lucid_gradient_row_floats(a->shape, a->group) * sizeof(float);
     float *to = lucid_gradient_row(a, p->channel, row_of(a, p), p->sequence, p->first) + lucid_record_values(a->shape);
@@ -157,7 +146,8 @@ static lucid_status download_values(lucid_attention *a, const lucid_device_part 
 
 static lucid_status download_part(lucid_attention *a, const lucid_device_part *p) {
     lucid_device *d = a->device;
-    lucid_cuda_side_form form = form_of(a, p, 1);
+    lucid_cuda_gradients g = gradients_of(a);
+    lucid_cuda_side_form form = lucid_cuda_key_form(&g, p->n, d->granules);
     float scale = (float)(a->problem.softmax_scale * M_LOG2E);
     const float *from = device_sums(a, p->channel, row_of(a, p), lucid_record_index(a, p->sequence, p->first));
     float *to = lucid_gradient_sums(a, p->channel, row_of(a, p), p->sequence, p->first);
