@@ -1,7 +1,13 @@
-/* Rates of the solve and the softmax pass on one GPU, against a bf16 matrix product by cuBLAS in the same run, and
- * their errors, on 16 clusters of keys at correlation 0.8. Outside the timers: making and moving inputs, restoring
- * values. Flops: 4 d for each pair and head. Errors, of head 0, against the fp32 kernels, which tests hold to the fp64
- * oracle; residuals in fp64 on 64 rows. `untouched` is the residual that Y = V leaves. */
+/* Rates of the solve, the softmax pass and the backward pass on one GPU, against a bf16 matrix product by cuBLAS in the
+ * same run, and their errors, on 16 clusters of keys at correlation 0.8. Outside the timers: making and moving inputs,
+ * restoring values.
+ *
+ *   flops     4 d for each pair and head, in the solve and in the softmax pass; of the backward pass 2.5 times those of
+ *             both, five products against two, however many were made (seven, in tf32, at half the rate of bf16)
+ *   ratio     seconds of the backward pass / of the solve and the softmax pass
+ *   errors    of head 0 against the fp32 kernels, which tests hold to the fp64 oracle: y and out by row, gradients by
+ *             |x - fp32| / |fp32| over all rows, the largest of dq, dk and dv: the first rows are far larger than most
+ *   residual  in fp64 on 64 rows; untouched is what Y = V leaves */
 #include "kernels/ref/dense.h"
 #include "tests/check.h"
 #include "tests/gpu/gpu_case.h"
@@ -57,8 +63,7 @@ static void multiply(void *context) {
 /* Random bf16 numbers in (-2, 2): zeros would run faster than data. */
 static uint16_t *random_matrix(uint32_t seed) {
     size_t n = (size_t)GEMM * GEMM;
-    uint16_t *host = malloc(n * sizeof *host), *device;
-    if (!host) gpu_fail(__FILE__, __LINE__, "malloc", "no memory");
+    uint16_t *host = gpu_allocate(n * sizeof *host), *device;
     for (size_t i = 0; i < n; i++) {
         seed = seed * 1664525u + 1013904223u;
         host[i] = (uint16_t)((seed >> 16 & 0x80ff) | 0x3f00);
@@ -86,14 +91,19 @@ static double product_rate(void) {
 
 typedef struct {
     float *y, *out, *lse;
+    gpu_gradients gradients;
 } results;
 
-static results download(gpu_case *c) {
-    size_t rows = (size_t)c->problem.n_kv_heads * (size_t)c->problem.n, values = rows * (size_t)c->problem.value_dim;
-    results r = {malloc(values * sizeof(float)), malloc(values * (size_t)c->problem.group * sizeof(float)),
-                 malloc(rows * (size_t)c->problem.group * sizeof(float))};
-    if (!r.y || !r.out || !r.lse) gpu_fail(__FILE__, __LINE__, "malloc", "no memory");
+static results download(gpu_case *c, gpu_backward *b) {
+    const gpu_problem *p = &c->problem;
+    size_t rows = (size_t)p->n_kv_heads * (size_t)p->n * sizeof(float), query_rows = rows * (size_t)p->group;
+    size_t d = (size_t)p->head_dim, dv = (size_t)p->value_dim;
+    results r = {gpu_allocate(rows * dv),
+                 gpu_allocate(query_rows * dv),
+                 gpu_allocate(query_rows),
+                 {gpu_allocate(query_rows * d), gpu_allocate(rows * d), gpu_allocate(rows * dv)}};
     gpu_case_download(c, r.y, r.out, r.lse);
+    gpu_backward_download(b, r.gradients);
     return r;
 }
 
@@ -101,6 +111,9 @@ static void results_free(results *r) {
     free(r->y);
     free(r->out);
     free(r->lse);
+    free(r->gradients.dq);
+    free(r->gradients.dk);
+    free(r->gradients.dv);
 }
 
 /* The largest row error over the root mean square of the reference's rows. */
@@ -118,9 +131,26 @@ static double row_error(const float *x, const float *reference, int n, int dim) 
     return sqrt(largest / (square / n));
 }
 
+/* |x - reference| / |reference|, 2-norms of all n numbers. */
+static double relative_error(const float *x, const float *reference, size_t n) {
+    double error = 0, square = 0;
+    for (size_t i = 0; i < n; i++) {
+        double r = reference[i], e = x[i] - r;
+        error += e * e;
+        square += r * r;
+    }
+    return isnan(error) ? INFINITY : sqrt(error / square);
+}
+
+static double gradient_error(const results *got, const results *want, int n, int d) {
+    size_t all = (size_t)n * (size_t)d;
+    double dq = relative_error(got->gradients.dq, want->gradients.dq, all);
+    double dk = relative_error(got->gradients.dk, want->gradients.dk, all);
+    return fmax(fmax(dq, dk), relative_error(got->gradients.dv, want->gradients.dv, all));
+}
+
 static double *wide(const float *x, size_t n) {
-    double *to = malloc(n * sizeof *to);
-    if (!to) gpu_fail(__FILE__, __LINE__, "malloc", "no memory");
+    double *to = gpu_allocate(n * sizeof *to);
     for (size_t i = 0; i < n; i++) to[i] = x[i];
     return to;
 }
@@ -153,7 +183,10 @@ static results reference_of(const gpu_inputs *x) {
     gpu_case c = gpu_case_make(&head, LUCID_F32);
     gpu_case_solve(&c);
     gpu_case_attend(&c);
-    results r = download(&c);
+    gpu_backward b = gpu_backward_make(&c, &head);
+    gpu_backward_run(&b);
+    results r = download(&c, &b);
+    gpu_backward_free(&b);
     gpu_case_free(&c);
     return r;
 }
@@ -170,24 +203,53 @@ static void attend(void *context) {
     gpu_case_attend(context);
 }
 
+static void reset_gradients(void *context) {
+    gpu_backward_reset(context);
+}
+static void run_backward(void *context) {
+    gpu_backward_run(context);
+}
+
+typedef struct {
+    double solve, attend, backward;
+} seconds;
+
+/* TFLOP/s and % of the product's. */
+static void print_rate(double tflop, double s, double peak) {
+    printf("  %8.1f %5.1f", tflop / s, 100 * tflop / s / peak);
+}
+
+static void print_rates(const gpu_problem *p, const seconds *s, double peak) {
+    double tflop = 2e-12 * p->n_kv_heads * p->head_dim * p->n * (p->n + 1.0), both = s->solve + s->attend;
+    printf("%5s %4d %5d %7d", p->dtype == LUCID_BF16 ? "bf16" : "fp16", p->head_dim, p->n_kv_heads, p->n);
+    print_rate(tflop, s->solve, peak);
+    print_rate(tflop, s->attend, peak);
+    print_rate(2 * tflop, both, peak);
+    print_rate(2.5 * 2 * tflop, s->backward, peak);
+    printf(" %5.2f", s->backward / both);
+}
+
 static void bench(int n, int d, int heads, lucid_dtype dtype, double peak) {
-    gpu_problem p = {dtype, d, d, n, heads, 1, (n + LUCID_GRANULE - 1) / LUCID_GRANULE};
+    gpu_problem p = {dtype, d, d, n, heads, 1, (n + LUCID_GRANULE - 1) / LUCID_GRANULE, false};
     gpu_inputs x = gpu_inputs_make(&p, 1);
     gpu_case c = gpu_case_make(&x, dtype);
-    double solve_s = time_of(c.stream, reset, solve, &c), attend_s = time_of(c.stream, NULL, attend, &c);
-    double tflop = 2e-12 * heads * d * n * (n + 1.0);
-    results got = download(&c), want = reference_of(&x);
+    seconds s;
+    s.solve = time_of(c.stream, reset, solve, &c);
+    s.attend = time_of(c.stream, NULL, attend, &c);
+    gpu_backward b = gpu_backward_make(&c, &x);
+    s.backward = time_of(c.stream, reset_gradients, run_backward, &b);
+    results got = download(&c, &b), want = reference_of(&x);
     double out = row_error(got.out, want.out, n, d), y = row_error(got.y, want.y, n, d);
-    double left = residual(&x, got.y), both_s = solve_s + attend_s;
-    printf("%5s %4d %5d %7d  %7.1f %5.1f  %7.1f %5.1f  %7.1f %5.1f  %8.2e %8.2e %8.2e %8.2e\n",
-           dtype == LUCID_BF16 ? "bf16" : "fp16", d, heads, n, tflop / solve_s, 100 * tflop / solve_s / peak,
-           tflop / attend_s, 100 * tflop / attend_s / peak, 2 * tflop / both_s, 200 * tflop / both_s / peak, y, out,
-           left, residual(&x, x.v));
+    double gradients = gradient_error(&got, &want, n, d), left = residual(&x, got.y);
+    print_rates(&p, &s, peak);
+    printf("  %8.2e %8.2e %8.2e %8.2e %8.2e\n", y, out, gradients, left, residual(&x, x.v));
     fflush(stdout);
     CHECK_NEAR(out, 0, 1e-2, "out, N %d", n);
+    CHECK_NEAR(gradients, 0, 1e-2, "gradients, N %d", n);
     CHECK_NEAR(left, 0, 1e-2, "residual, N %d", n);
     results_free(&got);
     results_free(&want);
+    gpu_backward_free(&b);
     gpu_case_free(&c);
     gpu_inputs_free(&x);
 }
@@ -204,8 +266,9 @@ int main(void) {
     printf("%s, %d multiprocessors; bf16 product of %d^3: %.1f TFLOP/s\n", properties.name,
            properties.multiProcessorCount, GEMM, peak);
     printf("TFLOP/s and %% of the product's rate; medians of %d\n", REPEAT);
-    printf("dtype    d heads       N    solve     %%   attend     %%     both     %%   y_error  out_err residual "
-           "untouched\n");
+    printf("%5s %4s %5s %7s  %8s %5s  %8s %5s  %8s %5s  %8s %5s %5s  %8s %8s %8s %8s %8s\n", "dtype", "d", "heads", "N",
+           "solve", "%", "attend", "%", "both", "%", "backward", "%", "ratio", "y_error", "out_err", "grad_err",
+           "residual", "untouched");
     bench(4096, 128, 8, LUCID_BF16, peak);
     bench(16384, 128, 8, LUCID_BF16, peak);
     bench(65536, 128, 8, LUCID_BF16, peak);

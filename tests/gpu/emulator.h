@@ -383,6 +383,7 @@ LUCID_DEVICE void multiply(tf32_tag, float (&c)[4], const float (&a)[4], float b
 }
 /* To nearest, ties away from zero. */
 LUCID_DEVICE float round_tf32(float x) {
+    if (isnan(x)) return NAN; /* the carry would make a number of some */
     uint32_t bits;
     memcpy(&bits, &x, 4);
     bits = (bits + 0x1000) & ~0x1fffu;

@@ -1,4 +1,5 @@
-/* The CUDA runtime's functions that runtime/device uses, on the host's memory: work is done when it is asked for. */
+/* The CUDA runtime's functions that runtime/device and gpu_case use, on the host's memory: work is done when it is
+ * asked for. */
 #include <cuda_runtime_api.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +42,16 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
     for (size_t i = 0; i < height; i++) memcpy((char *)to + i * to_pitch, (const char *)from + i * from_pitch, width);
     return cudaSuccess;
 }
+cudaError_t cudaMemset(void *pointer, int value, size_t bytes) {
+    memset(pointer, value, bytes);
+    return cudaSuccess;
+}
+cudaError_t cudaMemset2DAsync(void *pointer, size_t pitch, int value, size_t width, size_t height,
+                              cudaStream_t stream) {
+    (void)stream;
+    for (size_t i = 0; i < height; i++) memset((char *)pointer + i * pitch, value, width);
+    return cudaSuccess;
+}
 cudaError_t cudaMemsetAsync(void *pointer, int value, size_t bytes, cudaStream_t stream) {
     (void)stream;
     memset(pointer, value, bytes);
@@ -53,6 +64,9 @@ cudaError_t cudaGetDeviceCount(int *count) {
 }
 cudaError_t cudaDeviceGetPCIBusId(char *address, int n_bytes, int device) {
     snprintf(address, (size_t)n_bytes, "0000:%02X:00.0", device);
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceSynchronize(void) {
     return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {

@@ -16,13 +16,13 @@ const char *gpu_missing(void) {
     return error ? cudaGetErrorString(error) : count == 0 ? "no GPU" : NULL;
 }
 
-static void *allocate(size_t bytes) {
-    void *p = malloc(bytes);
-    if (!p) gpu_fail(__FILE__, __LINE__, "malloc", "no memory");
+void *gpu_allocate(size_t bytes) {
+    void *p = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    if (!p) gpu_fail(__FILE__, __LINE__, "aligned_alloc", "no memory");
     return p;
 }
 
-static void *device_allocate(size_t bytes) {
+void *gpu_device_allocate(size_t bytes) {
     void *p;
     GPU(cudaMalloc(&p, bytes));
     GPU(cudaMemset(p, 0xff, bytes)); /* NaN where nothing is written */
@@ -56,14 +56,14 @@ static float rounded(float x, lucid_dtype dtype) {
 }
 
 static float *normals(size_t n, float scale, lucid_dtype dtype, uint64_t *seed) {
-    float *x = allocate(n * sizeof *x);
+    float *x = gpu_allocate(n * sizeof *x);
     for (size_t i = 0; i < n; i++) x[i] = rounded(scale * normal(seed), dtype);
     return x;
 }
 
 static float *clustered_keys(const gpu_problem *p, uint64_t *seed) {
     size_t rows = (size_t)p->n_kv_heads * (size_t)p->n, d = (size_t)p->head_dim;
-    float *centres = normals(16 * d, 1, LUCID_F32, seed), *k = allocate(rows * d * sizeof *k);
+    float *centres = normals(16 * d, 1, LUCID_F32, seed), *k = gpu_allocate(rows * d * sizeof *k);
     for (size_t i = 0; i < rows; i++) {
         const float *centre = centres + draw(seed) % 16 * d;
         for (size_t c = 0; c < d; c++)
@@ -79,6 +79,7 @@ gpu_inputs gpu_inputs_make(const gpu_problem *p, uint64_t seed) {
     x.q = normals(rows * (size_t)p->group * (size_t)p->head_dim, 1, p->dtype, &seed);
     x.k = clustered_keys(p, &seed);
     x.v = normals(rows * (size_t)p->value_dim, 1, p->dtype, &seed);
+    x.dout = normals(rows * (size_t)p->group * (size_t)p->value_dim, 1, LUCID_F32, &seed);
     return x;
 }
 
@@ -86,13 +87,24 @@ void gpu_inputs_free(gpu_inputs *x) {
     free(x->q);
     free(x->k);
     free(x->v);
+    free(x->dout);
 }
 
 /* --- host granules --- */
 
-static int granule_tokens(const gpu_problem *p, int granule) {
-    int left = p->n - granule * LUCID_GRANULE;
+int gpu_case_granules(const gpu_case *c, int tile) {
+    int left = c->n_granules - tile * c->problem.tile;
+    return left < c->problem.tile ? left : c->problem.tile;
+}
+
+int gpu_case_tokens(const gpu_case *c, int granule) {
+    int left = c->problem.n - granule * LUCID_GRANULE;
     return left < 0 ? 0 : left < LUCID_GRANULE ? left : LUCID_GRANULE;
+}
+
+size_t gpu_case_first_row(const gpu_case *c, int granule, int head) {
+    size_t row = (size_t)head * (size_t)c->problem.n;
+    return gpu_case_tokens(c, granule) ? row + (size_t)granule * LUCID_GRANULE : row;
 }
 
 /* to (d, 64) = the granule's rows, transposed */
@@ -118,6 +130,26 @@ static void fill_record(float *record, lucid_shape s, const float *k, const floa
     memset(values, 0, (size_t)LUCID_GRANULE * s.value_ld * sizeof *values);
     for (int i = 0; i < n_tokens; i++)
         memcpy(values + (size_t)i * s.value_ld, v + (size_t)i * s.value_dim, s.value_dim * sizeof *v);
+}
+
+void gpu_case_fill_records(const gpu_case *c, const gpu_inputs *x, float *records, int tile, int head) {
+    const gpu_problem *p = &c->problem;
+    for (int g = 0; g < p->tile; g++) {
+        int granule = tile * p->tile + g;
+        size_t row = gpu_case_first_row(c, granule, head);
+        fill_record(records + (size_t)g * lucid_record_floats(c->host), c->host, x->k + row * (size_t)p->head_dim,
+                    x->v + row * (size_t)p->value_dim, gpu_case_tokens(c, granule));
+    }
+}
+
+void gpu_case_fill_queries(const gpu_case *c, const gpu_inputs *x, float *queries, int tile, int head) {
+    const gpu_problem *p = &c->problem;
+    for (int g = 0; g < p->tile; g++) {
+        int granule = tile * p->tile + g;
+        transpose(queries + (size_t)g * lucid_query_floats(c->host),
+                  x->q + gpu_case_first_row(c, granule, head) * (size_t)p->head_dim, gpu_case_tokens(c, granule),
+                  p->head_dim);
+    }
 }
 
 /* --- the device's tiles --- */
@@ -154,7 +186,7 @@ static lucid_cuda_form head_form(const gpu_case *c, int kv_head) {
 /* Powers of two that differ from column to column, all near 1: the inputs are. */
 static void upload_factors(gpu_case *c) {
     size_t n = (size_t)c->problem.n_kv_heads * (size_t)lucid_cuda_width(c->shape);
-    float *factor = allocate(n * sizeof *factor);
+    float *factor = gpu_allocate(n * sizeof *factor);
     for (size_t i = 0; i < n; i++) factor[i] = i % 3 ? 0.5f : 1;
     GPU(cudaMemcpy(c->factor, factor, n * sizeof *factor, cudaMemcpyHostToDevice));
     free(factor);
@@ -162,40 +194,31 @@ static void upload_factors(gpu_case *c) {
 
 static void upload_records(gpu_case *c, const gpu_inputs *x, float *host, int tile, int head) {
     const gpu_problem *p = &c->problem;
-    size_t record = lucid_record_floats(c->host);
-    for (int g = 0; g < p->tile; g++) {
-        int granule = tile * p->tile + g, n_tokens = granule_tokens(p, granule);
-        size_t token = n_tokens ? (size_t)head * (size_t)p->n + (size_t)granule * LUCID_GRANULE : 0;
-        fill_record(host + (size_t)g * record, c->host, x->k + token * (size_t)p->head_dim,
-                    x->v + token * (size_t)p->value_dim, n_tokens);
-    }
     size_t first = (size_t)head * (size_t)p->tile;
     lucid_cuda_form form = head_form(c, head);
-    GPU(cudaMemcpy(c->staging, host, (size_t)p->tile * record * sizeof *host, cudaMemcpyHostToDevice));
+    gpu_case_fill_records(c, x, host, tile, head);
+    GPU(cudaMemcpy(c->staging, host, (size_t)p->tile * lucid_record_floats(c->host) * sizeof *host,
+                   cudaMemcpyHostToDevice));
     GPU_LAUNCH(lucid_cuda_pack_records(tile_records(c, tile) + first * lucid_cuda_record_bytes(c->shape),
-                                       tile_rhs(c, tile) + first * lucid_cuda_rhs_floats(c->shape), c->staging, false,
-                                       &form, NULL));
+                                       tile_rhs(c, tile) + first * lucid_cuda_rhs_floats(c->shape), c->staging,
+                                       p->softmax, &form, NULL));
     GPU(cudaDeviceSynchronize());
 }
 
 static void upload_queries(gpu_case *c, const gpu_inputs *x, float *host, int tile, int head) {
     const gpu_problem *p = &c->problem;
-    size_t query = lucid_query_floats(c->host);
-    for (int g = 0; g < p->tile; g++) {
-        int granule = tile * p->tile + g, n_tokens = granule_tokens(p, granule);
-        size_t token = n_tokens ? (size_t)head * (size_t)p->n + (size_t)granule * LUCID_GRANULE : 0;
-        transpose(host + (size_t)g * query, x->q + token * (size_t)p->head_dim, n_tokens, p->head_dim);
-    }
+    size_t first = (size_t)head * (size_t)p->tile;
     lucid_cuda_form form = head_form(c, head / p->group);
-    GPU(cudaMemcpy(c->staging, host, (size_t)p->tile * query * sizeof *host, cudaMemcpyHostToDevice));
-    GPU_LAUNCH(lucid_cuda_pack_queries(tile_queries(c, tile) +
-                                           (size_t)head * (size_t)p->tile * lucid_cuda_matrix_bytes(c->shape),
-                                       c->staging, &form, NULL));
+    gpu_case_fill_queries(c, x, host, tile, head);
+    GPU(cudaMemcpy(c->staging, host, (size_t)p->tile * lucid_query_floats(c->host) * sizeof *host,
+                   cudaMemcpyHostToDevice));
+    GPU_LAUNCH(lucid_cuda_pack_queries(tile_queries(c, tile) + first * lucid_cuda_matrix_bytes(c->shape), c->staging,
+                                       &form, NULL));
     GPU(cudaDeviceSynchronize());
 }
 
 static void upload(gpu_case *c, const gpu_inputs *x) {
-    float *host = allocate((size_t)c->problem.tile * lucid_record_floats(c->host) * sizeof *host);
+    float *host = gpu_allocate((size_t)c->problem.tile * lucid_record_floats(c->host) * sizeof *host);
     for (int tile = 0; tile < c->n_tiles; tile++) {
         for (int head = 0; head < c->problem.n_kv_heads; head++) upload_records(c, x, host, tile, head);
         for (int head = 0; head < query_heads(c); head++) upload_queries(c, x, host, tile, head);
@@ -219,14 +242,14 @@ gpu_case gpu_case_make(const gpu_inputs *x, lucid_dtype dtype) {
     size_t state = lucid_state_floats(c.host), record = lucid_record_floats(c.host);
     c.set = lucid_cuda_best(c.shape);
     GPU_LAUNCH(lucid_cuda_prepare(c.shape, c.set));
-    c.records = device_allocate(keys * lucid_cuda_record_bytes(c.shape));
-    c.rhs = device_allocate(rhs_bytes(&c));
-    c.values = device_allocate(rhs_bytes(&c));
-    c.queries = device_allocate(queries * lucid_cuda_matrix_bytes(c.shape));
-    c.states = device_allocate(queries * lucid_cuda_state_floats(c.shape) * sizeof(float));
-    c.counters = device_allocate((1 + (size_t)p->n_kv_heads) * sizeof *c.counters);
-    c.factor = device_allocate((size_t)p->n_kv_heads * (size_t)lucid_cuda_width(c.shape) * sizeof(float));
-    c.staging = device_allocate((size_t)p->tile * (state > record ? state : record) * sizeof(float));
+    c.records = gpu_device_allocate(keys * lucid_cuda_record_bytes(c.shape));
+    c.rhs = gpu_device_allocate(rhs_bytes(&c));
+    c.values = gpu_device_allocate(rhs_bytes(&c));
+    c.queries = gpu_device_allocate(queries * lucid_cuda_matrix_bytes(c.shape));
+    c.states = gpu_device_allocate(queries * lucid_cuda_state_floats(c.shape) * sizeof(float));
+    c.counters = gpu_device_allocate((1 + (size_t)p->n_kv_heads) * sizeof *c.counters);
+    c.factor = gpu_device_allocate((size_t)p->n_kv_heads * (size_t)lucid_cuda_width(c.shape) * sizeof(float));
+    c.staging = gpu_device_allocate((size_t)p->tile * (state > record ? state : record) * sizeof(float));
     GPU(cudaStreamCreateWithFlags(&c.stream, cudaStreamNonBlocking));
     upload_factors(&c);
     upload(&c, x);
@@ -250,13 +273,12 @@ void gpu_case_reset(gpu_case *c) {
 /* Row tile `row` with key tiles first..last-1, at most LUCID_CUDA_TILES before it. */
 static lucid_cuda_piece piece_of(const gpu_case *c, int row, int first, int last) {
     const gpu_problem *p = &c->problem;
-    int left = c->n_granules - row * p->tile;
     lucid_cuda_piece piece = {.shape = c->shape,
                               .set = c->set,
                               .granules_per_tile = p->tile,
                               .own = last == row + 1,
                               .first = first == 0,
-                              .n_granules = left < p->tile ? left : p->tile,
+                              .n_granules = gpu_case_granules(c, row),
                               .n_sequences = p->n_kv_heads,
                               .group = p->group,
                               .records = tile_records(c, row),
@@ -272,6 +294,7 @@ static lucid_cuda_piece piece_of(const gpu_case *c, int row, int first, int last
 
 void gpu_case_solve(gpu_case *c) {
     size_t counters = (1 + (size_t)c->problem.n_kv_heads) * sizeof *c->counters;
+    if (c->problem.softmax) return;
     for (int row = 0; row < c->n_tiles; row++) {
         for (int first = 0, last; first < row; first = last) {
             last = row - first < LUCID_CUDA_TILES ? row : first + LUCID_CUDA_TILES;
@@ -295,44 +318,53 @@ void gpu_case_attend(gpu_case *c) {
 
 /* --- results --- */
 
-static void take_values(gpu_case *c, float *y, float *host, int tile, int head) {
-    const gpu_problem *p = &c->problem;
-    size_t record = lucid_record_floats(c->host), first = (size_t)head * (size_t)p->tile;
+void gpu_case_stage_values(gpu_case *c, int tile, int head) {
+    size_t first = (size_t)head * (size_t)c->problem.tile;
     lucid_cuda_form form = head_form(c, head);
     GPU_LAUNCH(
         lucid_cuda_unpack_values(c->staging, tile_rhs(c, tile) + first * lucid_cuda_rhs_floats(c->shape), &form, NULL));
+}
+
+void gpu_case_stage_states(gpu_case *c, int tile, int head) {
+    size_t first = (size_t)head * (size_t)c->problem.tile;
+    lucid_cuda_form form = head_form(c, head / c->problem.group);
+    GPU_LAUNCH(lucid_cuda_unpack_states(c->staging, tile_states(c, tile) + first * lucid_cuda_state_floats(c->shape),
+                                        &form, NULL));
+}
+
+static void take_values(gpu_case *c, float *y, float *host, int tile, int head) {
+    const gpu_problem *p = &c->problem;
+    size_t record = lucid_record_floats(c->host), dim = (size_t)p->value_dim;
+    gpu_case_stage_values(c, tile, head);
     GPU(cudaMemcpy(host, c->staging, (size_t)p->tile * record * sizeof *host, cudaMemcpyDeviceToHost));
-    for (int g = 0; g < p->tile; g++)
-        for (int i = 0; i < granule_tokens(p, tile * p->tile + g); i++) {
-            size_t token = (size_t)head * (size_t)p->n + (size_t)(tile * p->tile + g) * LUCID_GRANULE + (size_t)i;
-            memcpy(y + token * (size_t)p->value_dim,
-                   host + (size_t)g * record + lucid_record_values(c->host) + (size_t)i * c->host.value_ld,
-                   p->value_dim * sizeof *y);
-        }
+    for (int g = 0; g < p->tile; g++) {
+        int granule = tile * p->tile + g;
+        const float *values = host + (size_t)g * record + lucid_record_values(c->host);
+        float *to = y + gpu_case_first_row(c, granule, head) * dim;
+        for (int i = 0; i < gpu_case_tokens(c, granule); i++)
+            memcpy(to + (size_t)i * dim, values + (size_t)i * c->host.value_ld, dim * sizeof *y);
+    }
 }
 
 static void take_states(gpu_case *c, float *out, float *lse, float *host, int tile, int head) {
     const gpu_problem *p = &c->problem;
-    size_t state = lucid_state_floats(c->host), first = (size_t)head * (size_t)p->tile;
-    lucid_cuda_form form = head_form(c, head / p->group);
-    GPU_LAUNCH(lucid_cuda_unpack_states(c->staging, tile_states(c, tile) + first * lucid_cuda_state_floats(c->shape),
-                                        &form, NULL));
+    size_t state = lucid_state_floats(c->host), dim = (size_t)p->value_dim;
+    gpu_case_stage_states(c, tile, head);
     GPU(cudaMemcpy(host, c->staging, (size_t)p->tile * state * sizeof *host, cudaMemcpyDeviceToHost));
-    for (int g = 0; g < p->tile; g++)
-        for (int i = 0; i < granule_tokens(p, tile * p->tile + g); i++) {
-            size_t token = (size_t)head * (size_t)p->n + (size_t)(tile * p->tile + g) * LUCID_GRANULE + (size_t)i;
-            const float *s = host + (size_t)g * state;
-            float l = s[LUCID_GRANULE + i];
-            lse[token] = (s[i] + log2f(l)) * (float)M_LN2;
-            for (int column = 0; column < p->value_dim; column++)
-                out[token * (size_t)p->value_dim + (size_t)column] =
-                    s[2 * LUCID_GRANULE + (size_t)i * c->host.value_ld + (size_t)column] / l;
+    for (int g = 0; g < p->tile; g++) {
+        int granule = tile * p->tile + g;
+        const float *m = host + (size_t)g * state, *l = m + LUCID_GRANULE, *o = l + LUCID_GRANULE;
+        size_t row = gpu_case_first_row(c, granule, head);
+        for (int i = 0; i < gpu_case_tokens(c, granule); i++, row++, o += c->host.value_ld) {
+            lse[row] = (m[i] + log2f(l[i])) * (float)M_LN2;
+            for (size_t column = 0; column < dim; column++) out[row * dim + column] = o[column] / l[i];
         }
+    }
 }
 
 void gpu_case_download(gpu_case *c, float *y, float *out, float *lse) {
     size_t state = lucid_state_floats(c->host), record = lucid_record_floats(c->host);
-    float *host = allocate((size_t)c->problem.tile * (state > record ? state : record) * sizeof *host);
+    float *host = gpu_allocate((size_t)c->problem.tile * (state > record ? state : record) * sizeof *host);
     GPU(cudaDeviceSynchronize());
     for (int tile = 0; tile < c->n_tiles; tile++) {
         for (int head = 0; head < c->problem.n_kv_heads; head++) take_values(c, y, host, tile, head);
