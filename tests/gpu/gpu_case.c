@@ -231,16 +231,26 @@ static size_t rhs_bytes(const gpu_case *c) {
            sizeof(float);
 }
 
-gpu_case gpu_case_make(const gpu_inputs *x, lucid_dtype dtype) {
+static lucid_cuda_shape shape_of(const gpu_problem *p, lucid_dtype dtype) {
+    return (lucid_cuda_shape){dtype, lucid_cuda_panels(p->head_dim, p->value_dim)};
+}
+
+lucid_cuda_set gpu_case_best(const gpu_problem *p, lucid_dtype dtype) {
+    return lucid_cuda_best(shape_of(p, dtype));
+}
+
+const char *gpu_set_name(lucid_cuda_set set) {
+    return set == LUCID_CUDA_SM90A ? "sm90a" : "sm80";
+}
+
+gpu_case gpu_case_make(const gpu_inputs *x, lucid_dtype dtype, lucid_cuda_set set) {
     const gpu_problem *p = &x->problem;
-    gpu_case c = {.problem = *p,
-                  .shape = {dtype, lucid_cuda_panels(p->head_dim, p->value_dim)},
-                  .host = lucid_shape_make(p->head_dim, p->value_dim)};
+    gpu_case c = {
+        .problem = *p, .shape = shape_of(p, dtype), .set = set, .host = lucid_shape_make(p->head_dim, p->value_dim)};
     c.n_granules = (p->n + LUCID_GRANULE - 1) / LUCID_GRANULE;
     c.n_tiles = (c.n_granules + p->tile - 1) / p->tile;
     size_t keys = (size_t)c.n_tiles * tile_granules(&c, p->n_kv_heads), queries = keys * (size_t)p->group;
     size_t state = lucid_state_floats(c.host), record = lucid_record_floats(c.host);
-    c.set = lucid_cuda_best(c.shape);
     GPU_LAUNCH(lucid_cuda_prepare(c.shape, c.set));
     c.records = gpu_device_allocate(keys * lucid_cuda_record_bytes(c.shape));
     c.rhs = gpu_device_allocate(rhs_bytes(&c));

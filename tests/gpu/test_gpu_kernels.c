@@ -38,9 +38,9 @@ static void results_free(results *r) {
     for (int i = 0; i < N_RESULTS; i++) free(r->x[i]);
 }
 
-static results run(const gpu_inputs *x) {
+static results run(const gpu_inputs *x, lucid_cuda_set set) {
     results r = results_make(&x->problem);
-    gpu_case c = gpu_case_make(x, x->problem.dtype);
+    gpu_case c = gpu_case_make(x, x->problem.dtype, set);
     gpu_case_solve(&c);
     gpu_case_attend(&c);
     gpu_case_download(&c, r.x[Y], r.x[OUT], r.x[LSE]);
@@ -169,11 +169,11 @@ static void check_head(const gpu_inputs *x, const results *r, int head) {
     oracle_free(&o);
 }
 
-static void check_case(const gpu_problem *p, uint64_t seed) {
+static void check_case(const gpu_problem *p, lucid_cuda_set set, uint64_t seed) {
     static const char *const dtypes[] = {"fp32", "bf16", "fp16"};
     gpu_inputs x = gpu_inputs_make(p, seed);
-    results r = run(&x);
-    printf("%s  %-7s  d %3d  d_v %3d  N %5d  heads %d/%d  tile %3d:", dtypes[p->dtype],
+    results r = run(&x, set);
+    printf("%-5s  %s  %-7s  d %3d  d_v %3d  N %5d  heads %d/%d  tile %3d:", gpu_set_name(set), dtypes[p->dtype],
            p->softmax ? "softmax" : "lucid", p->head_dim, p->value_dim, p->n, p->n_kv_heads * p->group, p->n_kv_heads,
            p->tile);
     for (int head = 0; head < p->n_kv_heads; head++) check_head(&x, &r, head);
@@ -185,24 +185,26 @@ static void check_case(const gpu_problem *p, uint64_t seed) {
 
 /* --- the same bits for any tile --- */
 
-static void check_tile(gpu_inputs *x, const results *whole, int tile) {
+static void check_tile(gpu_inputs *x, lucid_cuda_set set, const results *whole, int tile) {
     x->problem.tile = tile;
-    results cut = run(x);
+    results cut = run(x, set);
     for (int i = 0; i < N_RESULTS; i++)
-        CHECK(!memcmp(cut.x[i], whole->x[i], whole->bytes[i]), "%s, dtype %d, d %d, tiles of %d granules", names[i],
-              x->problem.dtype, x->problem.head_dim, tile);
+        CHECK(!memcmp(cut.x[i], whole->x[i], whole->bytes[i]), "%s, %s, dtype %d, d %d, tiles of %d granules", names[i],
+              gpu_set_name(set), x->problem.dtype, x->problem.head_dim, tile);
     results_free(&cut);
 }
 
-static void check_invariance(lucid_dtype dtype, int head_dim, int n, int n_kv_heads) {
-    gpu_problem p = {dtype, head_dim, head_dim, n, n_kv_heads, 2, (n + LUCID_GRANULE - 1) / LUCID_GRANULE, false};
-    gpu_inputs x = gpu_inputs_make(&p, 7);
-    results whole = run(&x);
-    for (int tile = 1; tile <= 8 && tile < p.tile; tile = 2 * tile + 1) check_tile(&x, &whole, tile);
+static void check_invariance(const gpu_problem *p, lucid_cuda_set set) {
+    gpu_inputs x = gpu_inputs_make(p, 7);
+    results whole = run(&x, set);
+    for (int tile = 1; tile <= 8 && tile < p->tile; tile = 2 * tile + 1) check_tile(&x, set, &whole, tile);
     results_free(&whole);
     gpu_inputs_free(&x);
 }
 
+/* --- cases --- */
+
+/* By all sets that the device runs. */
 static void check_large(void) {
     static const gpu_problem cases[] = {
         {LUCID_BF16, 64, 64, 1000, 2, 2, 16, false},   {LUCID_F32, 33, 20, 300, 1, 1, 2, false},
@@ -214,14 +216,21 @@ static void check_large(void) {
         {LUCID_BF16, 128, 128, 700, 33, 1, 11, false}, {LUCID_BF16, 128, 128, 4000, 1, 1, 63, false},
         {LUCID_BF16, 128, 100, 500, 1, 4, 3, true},    {LUCID_F32, 60, 60, 333, 2, 2, 4, true},
     };
-    for (int i = 0; i < COUNT(cases); i++) check_case(&cases[i], (uint64_t)i + 1);
-    check_invariance(LUCID_BF16, 128, 3000, 2);
-    check_invariance(LUCID_F16, 64, 3000, 2);
-    check_invariance(LUCID_BF16, 200, 3000, 2);
-    check_invariance(LUCID_F32, 40, 3000, 2);
+    static const gpu_problem whole[] = {
+        {LUCID_BF16, 128, 128, 3000, 2, 2, 47, false},
+        {LUCID_F16, 64, 64, 3000, 2, 2, 47, false},
+        {LUCID_BF16, 200, 200, 3000, 2, 2, 47, false},
+        {LUCID_F32, 40, 40, 3000, 2, 2, 47, false},
+    };
+    for (int i = 0; i < COUNT(cases); i++)
+        for (int set = 0; set <= (int)gpu_case_best(&cases[i], cases[i].dtype); set++)
+            check_case(&cases[i], (lucid_cuda_set)set, (uint64_t)i + 1);
+    for (int i = 0; i < COUNT(whole); i++)
+        for (int set = 0; set <= (int)gpu_case_best(&whole[i], whole[i].dtype); set++)
+            check_invariance(&whole[i], (lucid_cuda_set)set);
 }
 
-/* Every dtype and width, a tile cut short, a lone granule, grouped heads. */
+/* Of each the device's best kernels. Every dtype and width, a tile cut short, a lone granule, grouped heads. */
 static void check_small(void) {
     static const gpu_problem cases[] = {
         {LUCID_BF16, 64, 40, 200, 1, 2, 1, false}, {LUCID_F16, 68, 68, 193, 2, 1, 3, false},
@@ -229,8 +238,10 @@ static void check_small(void) {
         {LUCID_F32, 70, 20, 65, 1, 1, 2, false},   {LUCID_F16, 64, 64, 1, 1, 1, 1, false},
         {LUCID_BF16, 40, 40, 130, 1, 2, 2, true},
     };
-    for (int i = 0; i < COUNT(cases); i++) check_case(&cases[i], (uint64_t)i + 1);
-    check_invariance(LUCID_BF16, 40, 250, 1);
+    static const gpu_problem whole = {LUCID_BF16, 40, 40, 250, 1, 2, 4, false};
+    for (int i = 0; i < COUNT(cases); i++)
+        check_case(&cases[i], gpu_case_best(&cases[i], cases[i].dtype), (uint64_t)i + 1);
+    check_invariance(&whole, gpu_case_best(&whole, whole.dtype));
 }
 
 int main(int argc, char **argv) {
