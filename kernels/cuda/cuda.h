@@ -29,6 +29,10 @@ typedef enum {
     LUCID_CUDA_SM90A, /* Hopper alone; heads of at most 128, 16 bits */
 } lucid_cuda_set;
 
+static inline const char *lucid_cuda_set_name(lucid_cuda_set set) {
+    return set == LUCID_CUDA_SM90A ? "sm90a" : "sm80";
+}
+
 /* Pointers are to the device's memory, aligned to 16 bytes. */
 typedef struct {
     lucid_cuda_shape shape;

@@ -422,7 +422,7 @@ static lucid_status agree_on_kernels(lucid_attention *a) {
     double lacking = -(double)lucid_cuda_best(a->device->shape);
     LUCID_TRY(lucid_comm_allreduce(a->comm, &lacking, 1, LUCID_MAX));
     a->device->set = (lucid_cuda_set)(int)-lacking;
-    a->device->isa = a->device->set == LUCID_CUDA_SM90A ? "sm90a" : "sm80";
+    a->device->isa = lucid_cuda_set_name(a->device->set);
     return LUCID_OK;
 }
 

@@ -221,7 +221,7 @@ static void print_rate(double tflop, double s, double peak) {
 
 static void print_rates(const gpu_problem *p, lucid_cuda_set set, const seconds *s, double peak) {
     double tflop = 2e-12 * p->n_kv_heads * p->head_dim * p->n * (p->n + 1.0), both = s->solve + s->attend;
-    printf("%5s %5s %4d %5d %7d", gpu_set_name(set), p->dtype == LUCID_BF16 ? "bf16" : "fp16", p->head_dim,
+    printf("%5s %5s %4d %5d %7d", lucid_cuda_set_name(set), p->dtype == LUCID_BF16 ? "bf16" : "fp16", p->head_dim,
            p->n_kv_heads, p->n);
     print_rate(tflop, s->solve, peak);
     print_rate(tflop, s->attend, peak);

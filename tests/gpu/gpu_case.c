@@ -239,10 +239,6 @@ lucid_cuda_set gpu_case_best(const gpu_problem *p, lucid_dtype dtype) {
     return lucid_cuda_best(shape_of(p, dtype));
 }
 
-const char *gpu_set_name(lucid_cuda_set set) {
-    return set == LUCID_CUDA_SM90A ? "sm90a" : "sm80";
-}
-
 gpu_case gpu_case_make(const gpu_inputs *x, lucid_dtype dtype, lucid_cuda_set set) {
     const gpu_problem *p = &x->problem;
     gpu_case c = {

@@ -61,7 +61,6 @@ typedef struct {
 
 /* Of the kernels that such a case may have, of this device: the last set. */
 lucid_cuda_set gpu_case_best(const gpu_problem *problem, lucid_dtype dtype);
-const char *gpu_set_name(lucid_cuda_set set);
 
 /* Uploads the inputs. dtype: that of the kernels; LUCID_F32 takes any inputs. */
 gpu_case gpu_case_make(const gpu_inputs *inputs, lucid_dtype dtype, lucid_cuda_set set);

@@ -173,7 +173,7 @@ static void check_case(const gpu_problem *p, lucid_cuda_set set, uint64_t seed) 
     static const char *const dtypes[] = {"fp32", "bf16", "fp16"};
     gpu_inputs x = gpu_inputs_make(p, seed);
     results r = run(&x, set);
-    printf("%-5s  %s  %-7s  d %3d  d_v %3d  N %5d  heads %d/%d  tile %3d:", gpu_set_name(set), dtypes[p->dtype],
+    printf("%-5s  %s  %-7s  d %3d  d_v %3d  N %5d  heads %d/%d  tile %3d:", lucid_cuda_set_name(set), dtypes[p->dtype],
            p->softmax ? "softmax" : "lucid", p->head_dim, p->value_dim, p->n, p->n_kv_heads * p->group, p->n_kv_heads,
            p->tile);
     for (int head = 0; head < p->n_kv_heads; head++) check_head(&x, &r, head);
@@ -190,7 +190,7 @@ static void check_tile(gpu_inputs *x, lucid_cuda_set set, const results *whole, 
     results cut = run(x, set);
     for (int i = 0; i < N_RESULTS; i++)
         CHECK(!memcmp(cut.x[i], whole->x[i], whole->bytes[i]), "%s, %s, dtype %d, d %d, tiles of %d granules", names[i],
-              gpu_set_name(set), x->problem.dtype, x->problem.head_dim, tile);
+              lucid_cuda_set_name(set), x->problem.dtype, x->problem.head_dim, tile);
     results_free(&cut);
 }
 
