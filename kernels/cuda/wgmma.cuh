@@ -1,9 +1,9 @@
 /* The kernels for 16-bit keys and queries on Hopper: bulk copies and products of warpgroups.
  *
- * A row block is two granules, one of each of two warpgroups. A third one hands its registers to them
- * and copies: the rows' keys or queries first, then the records of the key granules, each by one instruction since a
- * record is contiguous and already swizzled as the products want it (so no tensor maps), into a ring of stages. Two
- * barriers in shared memory guard each stage: `full` counts the record's bytes, `empty` the warps that have read it.
+ * A row block is two granules, one of each of two warpgroups. A third one hands its registers to them and copies:
+ * the rows' keys or queries first, then the records of the key granules, each by one instruction since a record is
+ * contiguous and already swizzled as the products want it (so no tensor maps), into a ring of stages. Two barriers in
+ * shared memory guard each stage: `full` counts the record's bytes, `empty` the warps that have read it.
  *
  * Rows are a left operand in registers for all of the walk, as are weights. The scores of the next granule are computed
  * while this granule's weights are applied, and become weights while that goes on:
@@ -124,12 +124,12 @@ struct wgmma_item {
     const unsigned *progress; /* the counter of solved granules where keys are the row tile's own, else NULL */
 };
 
-/* What the copying warpgroup's first thread does for an item. */
+/* One thread copies what an item needs. */
 template <int PANELS>
-LUCID_DEVICE void wgmma_copy(const wgmma_shared<PANELS> &shared, const lucid_cuda_piece &p, const wgmma_item &item) {
+LUCID_DEVICE void wgmma_copy_item(const wgmma_shared<PANELS> &shared, const lucid_cuda_piece &p,
+                                  const wgmma_item &item) {
     typedef wgmma_sizes<PANELS> S;
     wgmma_barriers *b = shared.barriers();
-    if (threadIdx.x != WGMMA_READERS) return;
     phase_expect(&b->rows, (unsigned)(item.n * (S::matrix_bytes + (item.norms ? LUCID_CUDA_NORM_BYTES : 0))));
     for (int h = 0; h < item.n; h++) {
         const unsigned char *source = item.rows + h * item.row_stride;
@@ -146,6 +146,12 @@ LUCID_DEVICE void wgmma_copy(const wgmma_shared<PANELS> &shared, const lucid_cud
         phase_expect(&b->full[stage], S::record_bytes);
         copy_bulk(shared.stage(j), key_record(p, item.sequence, j), S::record_bytes, &b->full[stage]);
     }
+}
+
+template <int PANELS>
+LUCID_DEVICE void wgmma_copy(const wgmma_shared<PANELS> &shared, const lucid_cuda_piece &p, const wgmma_item &item) {
+    if (threadIdx.x == WGMMA_READERS) wgmma_copy_item(shared, p, item);
+    warp_barrier(); /* its warp goes on as one */
 }
 
 /* --- a warpgroup's rows --- */
