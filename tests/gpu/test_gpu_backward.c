@@ -1,6 +1,6 @@
 /* The backward pass on a device, with the emulator for a GPU: dq, dk and dv against the dense fp64 backward, and the
  * same bits on any number of ranks with any layout, tile, window and number of channels. Lengths are no multiples
- * of 64. */
+ * of 64; widths are gpu.kernels's. */
 #include "tests/runtime/attention/gradients.h"
 
 static void check_variants(const gradients *want) {
@@ -41,19 +41,15 @@ int main(int argc, char **argv) {
         return 77;
     }
     lucid_problem grouped = {.seqlen = 200, .batch = 1, .n_heads = 4, .n_kv_heads = 2, .head_dim = 24, .value_dim = 36};
-    lucid_problem paper = {.seqlen = 193, .batch = 1, .n_heads = 1, .n_kv_heads = 1, .head_dim = 68, .value_dim = 68};
     lucid_problem odd = {.seqlen = 130, .batch = 1, .n_heads = 2, .n_kv_heads = 1, .head_dim = 40, .value_dim = 17};
-    lucid_problem softmax = odd, wide = odd;
+    lucid_problem softmax = odd;
     odd.eps = 0.1, odd.softmax_scale = 0.2;
     softmax.attention = LUCID_ATTENTION_SOFTMAX;
-    wide.n_heads = 1, wide.head_dim = 200, wide.value_dim = 256, wide.seqlen = 66;
     check_case(&grouped, KEYS_CLUSTERED, LUCID_BF16, 5e-3, true);
     check_case(&softmax, KEYS_NORMAL, LUCID_F32, 2e-5, true);
     if (comm->world_size == 1) {
-        check_case(&paper, KEYS_CLUSTERED, LUCID_BF16, 5e-3, false);
         check_case(&odd, KEYS_CLUSTERED, LUCID_F16, 5e-3, false);
         check_case(&odd, KEYS_COINCIDENT, LUCID_F32, 1e-3, false);
-        check_case(&wide, KEYS_CLUSTERED, LUCID_BF16, 5e-3, false);
     }
     return worlds_close(comm, alone);
 }
