@@ -7,13 +7,6 @@
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/simt.cuh"
 
-static kernel_set simt_set(int panels) {
-    lucid_cuda_shape shape = {LUCID_F32, panels};
-    size_t bytes = simt_shared_bytes(shape);
-    kernel_set set = {shape, simt_update, simt_solve, simt_attend, SIMT_THREADS, 1, bytes, bytes};
-    return set;
-}
-
 /* Hopper's, where this program was compiled for it, before those for all: the first that fits is taken. */
 static const kernel_set *find_set(lucid_cuda_shape shape, lucid_cuda_set set) {
 #ifdef LUCID_CUDA_HOPPER

@@ -1,3 +1,5 @@
+#include "kernels/cuda/primitives.cuh"
+
 #include "kernels/cuda/mma_set.cuh"
 
 kernel_set mma_set_64(lucid_dtype dtype) {

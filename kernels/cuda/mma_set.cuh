@@ -1,8 +1,6 @@
-/* The set of one width: what mma_64.cu, mma_128.cu and mma_256.cu consist of. */
+/* The set of one width: what mma_64.cu, mma_128.cu and mma_256.cu consist of, behind the primitives. */
 #ifndef LUCID_KERNELS_CUDA_MMA_SET_CUH
 #define LUCID_KERNELS_CUDA_MMA_SET_CUH
-
-#include "kernels/cuda/primitives.cuh"
 
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/sets.cuh"

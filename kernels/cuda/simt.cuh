@@ -5,6 +5,7 @@
 #define LUCID_KERNELS_CUDA_SIMT_CUH
 
 #include "kernels/cuda/common.cuh"
+#include "kernels/cuda/sets.cuh"
 
 enum {
     SIMT_THREADS = 256,
@@ -242,6 +243,15 @@ static __global__ void __launch_bounds__(SIMT_THREADS) simt_attend(const __grid_
         state[GRANULE + b.row(r)] = l[r];
     }
     b.store_acc(state + 2 * GRANULE, b.width, 1);
+}
+
+/* --- the set --- */
+
+static kernel_set simt_set(int panels) {
+    lucid_cuda_shape shape = {LUCID_F32, panels};
+    size_t bytes = simt_shared_bytes(shape);
+    kernel_set set = {shape, simt_update, simt_solve, simt_attend, SIMT_THREADS, 1, bytes, bytes};
+    return set;
 }
 
 #endif

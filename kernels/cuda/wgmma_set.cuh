@@ -1,8 +1,6 @@
-/* The set of one width: what wgmma_64.cu and wgmma_128.cu consist of. */
+/* The set of one width: what wgmma_64.cu and wgmma_128.cu consist of, behind the primitives. */
 #ifndef LUCID_KERNELS_CUDA_WGMMA_SET_CUH
 #define LUCID_KERNELS_CUDA_WGMMA_SET_CUH
-
-#include "kernels/cuda/primitives_sm90.cuh"
 
 #include "kernels/cuda/sets.cuh"
 #include "kernels/cuda/wgmma.cuh"

@@ -17,13 +17,13 @@ static const char *run(const std::function<void()> &kernel, int blocks, unsigned
     return NULL;
 }
 
-static launches kernels_of(const lucid_cuda_piece &p) {
+static kernel_set kernels_of(const lucid_cuda_piece &p) {
     lucid_emulated_launches[p.set]++;
-    return launches_of(p.shape, p.set);
+    return set_of(p.shape, p.set);
 }
 
 static int row_blocks(const lucid_cuda_piece &p) {
-    int granules = launches_of(p.shape, p.set).granules;
+    int granules = set_of(p.shape, p.set).granules;
     return (p.n_granules + granules - 1) / granules * p.n_sequences;
 }
 
@@ -36,17 +36,17 @@ const char *lucid_cuda_prepare(lucid_cuda_shape, lucid_cuda_set) {
 }
 
 const char *lucid_cuda_update(const lucid_cuda_piece *piece, lucid_cuda_stream) {
-    launches k = kernels_of(*piece);
+    kernel_set k = kernels_of(*piece);
     return run([&] { k.update(*piece); }, row_blocks(*piece), k.threads, k.solve_bytes);
 }
 
 const char *lucid_cuda_solve(const lucid_cuda_piece *piece, lucid_cuda_stream) {
-    launches k = kernels_of(*piece);
+    kernel_set k = kernels_of(*piece);
     return run([&] { k.solve(*piece); }, 2, k.threads, k.solve_bytes);
 }
 
 const char *lucid_cuda_attend(const lucid_cuda_piece *piece, lucid_cuda_stream) {
-    launches k = kernels_of(*piece);
+    kernel_set k = kernels_of(*piece);
     return run([&] { k.attend(*piece); }, row_blocks(*piece) * piece->group, k.threads, k.attend_bytes);
 }
 

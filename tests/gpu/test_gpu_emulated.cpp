@@ -62,7 +62,7 @@ struct device {
     test_case t;
     lucid_cuda_shape shape;
     lucid_shape host;
-    launches kernels;
+    kernel_set kernels;
     int n_granules, n_tiles;
     std::vector<memory> records, rhs, queries, states; /* by tile */
     std::vector<float> y, out, lse;                    /* row-major results */
@@ -151,10 +151,11 @@ static void solve_row(device &d, int row) {
     int blocks = (p.n_granules + d.kernels.granules - 1) / d.kernels.granules * p.n_sequences;
     if (row)
         run(
-            d, [&] { d.kernels.update(p); }, (unsigned)blocks, d.kernels.threads, d.kernels.solve_bytes);
+            d, [&] { d.kernels.update(p); }, (unsigned)blocks, (unsigned)d.kernels.threads, d.kernels.solve_bytes);
     p = piece_of(d, row, row, row + 1, counters.data());
     run(
-        d, [&] { d.kernels.solve(p); }, (unsigned)(blocks < 3 ? blocks : 3), d.kernels.threads, d.kernels.solve_bytes);
+        d, [&] { d.kernels.solve(p); }, (unsigned)(blocks < 3 ? blocks : 3), (unsigned)d.kernels.threads,
+        d.kernels.solve_bytes);
 }
 
 /* In two pieces where there is anything to cut. */
@@ -164,7 +165,7 @@ static void attend_row(device &d, int row) {
         lucid_cuda_piece p = piece_of(d, row, part ? cut : 0, part ? row + 1 : cut, NULL);
         int blocks = (p.n_granules + d.kernels.granules - 1) / d.kernels.granules * p.n_sequences * p.group;
         run(
-            d, [&] { d.kernels.attend(p); }, (unsigned)blocks, d.kernels.threads, d.kernels.attend_bytes);
+            d, [&] { d.kernels.attend(p); }, (unsigned)blocks, (unsigned)d.kernels.threads, d.kernels.attend_bytes);
     }
 }
 
@@ -202,7 +203,7 @@ static device run_device(const test_case &t, const tensors &x, unsigned seed) {
     d.t = t;
     d.shape = {t.dtype, lucid_cuda_panels(t.head_dim, t.value_dim)};
     d.host = lucid_shape_make(t.head_dim, t.value_dim);
-    d.kernels = launches_of(d.shape, t.set);
+    d.kernels = set_of(d.shape, t.set);
     d.n_granules = (t.n + 63) / 64;
     d.n_tiles = (d.n_granules + t.tile - 1) / t.tile;
     d.seed = seed;
