@@ -11,9 +11,10 @@
 
 /* fp32 against differences in fp64, relative to the tensor's largest gradient: 3e-4 is the largest seen. */
 #define TOLERANCE 1e-3
-#define SAMPLES   2 /* elements of a tensor */
 #define VOCAB     11
 #define N_CASES   12
+
+static int samples = 2; /* elements of a tensor; `quick`, for slow builds, takes one */
 
 typedef struct {
     const char *name;
@@ -130,7 +131,7 @@ static void compare_slot(lucid_trainee *t, int slot, const lucid_examples *e, co
     const double *gradient = t->gradients + t->first[slot];
     double largest = 0;
     for (int64_t i = 0; i < n; i++) largest = fmax(largest, fabs(gradient[i]));
-    for (int64_t i = 0; i < SAMPLES; i++) {
+    for (int64_t i = 0; i < samples; i++) {
         const int64_t at = (i * 7919 + slot * 31 + 3) % n;
         const double want = difference(t, t->parameters + t->first[slot] + at, e);
         CHECK_NEAR(gradient[at] / largest, want / largest, TOLERANCE, "%s: %s [%lld], largest %g", name,
@@ -179,7 +180,8 @@ static void exact_sums(void) {
     CHECK_NEAR(lucid_exact(1e-9), 1e-9, 0x1p-45, "rounded to a unit");
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    if (argc > 1 && !strcmp(argv[1], "quick")) samples = 1;
     gradient_case cases[N_CASES];
     for (int i = 0; i < N_CASES; i++) cases[i] = (gradient_case){.name = "softmax", .length = 131, .n_sequences = 2};
     for (int i = 0; i < N_CASES; i++) cases[i].config.config = tiny(i ? LUCID_MODEL_LUCID : LUCID_MODEL_SOFTMAX);
