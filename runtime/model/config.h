@@ -2,9 +2,9 @@
  *
  * Models are of the Llama family (model_type llama, LlamaForCausalLM), with the keys that the LUCID paper's code adds,
  * or Qwen3's (qwen3, Qwen3ForCausalLM), which differ in where heads are normalised. Every key of both files is on a
- * table in config.c: effective, harmless, or refused by name unless it is off; a key on no table is refused too. null
- * is an absent key, and an absent key has the default of transformers but for the sizes, which must be there, and the
- * token ids, which are then none.
+ * table in config_keys.c: effective, harmless, or refused by name unless it is off; a key on no table is refused too.
+ * null is an absent key, and an absent key has the default of transformers but for the sizes, which must be there, and
+ * the token ids, which are then none.
  *
  * The paper's keys:
  *   attention_type  "lucid", "oglucid" (its authors' name for the first version of the same mathematics), "llama"
