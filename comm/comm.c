@@ -5,6 +5,7 @@
 #include "transports.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -209,8 +210,11 @@ lucid_status lucid_comm_allreduce(lucid_comm *comm, double *x, int n, lucid_redu
 }
 
 lucid_status lucid_comm_barrier(lucid_comm *comm) {
-    double nothing = 0;
-    return lucid_comm_allreduce(comm, &nothing, 1, LUCID_SUM);
+    return comm->transport->barrier(comm, comm->options.timeout);
+}
+
+lucid_status lucid_comm_rendezvous(lucid_comm *comm) {
+    return comm->transport->barrier(comm, INFINITY);
 }
 
 /* Every rank's size, on root only. */

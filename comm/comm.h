@@ -2,7 +2,7 @@
  *
  * Point to point follows the ordered-channel contract: between two ranks, the n-th send posted on a channel matches the
  * n-th receive posted on it, by order alone - no tags, no probing, no cancelling - so that NCCL streams fit behind it
- * as well as MPI. Collectives are for set-up and results; each is bounded by the deadline.
+ * as well as MPI. Collectives are for set-up and results; each but the rendezvous is bounded by the deadline.
  *
  * Ownership: the caller owns message buffers and keeps them unchanged until test() reports the request done. The
  * transport owns requests. Calls on one communicator must not run concurrently; the caller holds its own lock. The
@@ -109,6 +109,7 @@ typedef struct lucid_transport {
                            int root);
     lucid_status (*allgather)(lucid_comm *comm, const void *send, void *recv, const size_t *recv_bytes);
     lucid_status (*allreduce)(lucid_comm *comm, double *x, int n, lucid_reduction op);
+    lucid_status (*barrier)(lucid_comm *comm, double seconds); /* INFINITY: without a deadline */
     /* Collective of comm. Sets part's rank, world_size, local_*, impl; comm->job's lock is held. */
     lucid_status (*split)(lucid_comm *part, lucid_comm *comm, int colour);
     const lucid_device_links *devices; /* optional: without it, devices' messages go through the hosts */
@@ -172,6 +173,10 @@ lucid_status lucid_comm_gather(lucid_comm *comm, const void *send, size_t bytes,
 lucid_status lucid_comm_allgather(lucid_comm *comm, const void *send, void *recv, const size_t *recv_bytes);
 lucid_status lucid_comm_allreduce(lucid_comm *comm, double *x, int n, lucid_reduction op);
 lucid_status lucid_comm_barrier(lucid_comm *comm);
+
+/* A barrier without a deadline, for ranks that come from work of unequal length. A rank that failed, was stopped or
+ * cannot be reached ends the job here as anywhere; one that only takes long is waited for. Collective. */
+lucid_status lucid_comm_rendezvous(lucid_comm *comm);
 
 /* Agrees on success: returns `status` where it is an error, COMM on the other ranks when any rank failed, with the
  * lowest failing rank's line as their recorded failure. Collective. */

@@ -44,9 +44,9 @@ struct lucid_heart {
     pthread_mutex_t lock; /* of the orders */
     pthread_cond_t wake;
     bool stopping, failing;
-    bool resting;    /* under the communicator's lock */
-    bool suspects;   /* this rank's failure is that it cannot hear another */
-    message verdict; /* the lowest failing rank's; origin is world_size while there is none */
+    _Atomic bool resting; /* changed under the communicator's lock */
+    bool suspects;        /* this rank's failure is that it cannot hear another */
+    message verdict;      /* the lowest failing rank's; origin is world_size while there is none */
     double polled;
     int dumps_served;
 };
@@ -386,8 +386,8 @@ void lucid_heart_fail(lucid_heart *h) {
 
 void lucid_heart_rest(lucid_heart *h, bool rest) {
     pthread_mutex_lock(&h->comm->lock);
+    for (int i = 0; i < h->n_peers; i++) h->peers[i].heard = now(); /* before the thread may judge by it */
     h->resting = rest;
-    for (int i = 0; i < h->n_peers; i++) h->peers[i].heard = now();
     pthread_mutex_unlock(&h->comm->lock);
 }
 

@@ -91,7 +91,11 @@ static lucid_status start_mpi(mpi_world *world, int *level) {
     else
         LUCID_TRY_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, level));
     LUCID_TRY_MPI(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
-    return LUCID_OK;
+    if (*level >= MPI_THREAD_SERIALIZED) return LUCID_OK;
+    return lucid_fail(LUCID_ERR_UNSUPPORTED,
+                      "MPI gives %s only: start it with MPI_THREAD_SERIALIZED or more, since "
+                      "heartbeats have a thread of their own",
+                      level_name(*level));
 }
 
 static lucid_status describe(lucid_comm *comm, int level) {
@@ -283,5 +287,6 @@ const lucid_transport lucid_transport_mpi = {
     .gather = lucid_mpi_gather,
     .allgather = lucid_mpi_allgather,
     .allreduce = lucid_mpi_allreduce,
+    .barrier = lucid_mpi_barrier,
     .split = lucid_mpi_split,
 };

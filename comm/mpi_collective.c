@@ -3,7 +3,8 @@
  * A nonblocking collective is tested in a loop. No rank leaves one before all have come (a barrier follows those that
  * do not imply it), so until then whoever has come is still in the loop. When one rank's deadline passes it calls the
  * roll: it sends an empty message to everybody, and whoever gets one in the loop gives up too and does the same. Who is
- * silent is absent. The roll costs world_size^2 empty messages, only when the run is lost anyway.
+ * silent is absent. The roll costs world_size^2 empty messages, only when the run is lost anyway. Only a rendezvous has
+ * no deadline.
  *
  * The communicator's lock is taken for each step, so that heartbeats go on between them. */
 #include "comm/mpi_world.h"
@@ -103,8 +104,8 @@ static lucid_status poll(lucid_comm *comm, int n, MPI_Request *requests, int *do
     return LUCID_OK;
 }
 
-static lucid_status wait_all(lucid_comm *comm, int n, MPI_Request *requests, const char *what) {
-    const double deadline = now() + comm->options.timeout;
+static lucid_status wait_for(lucid_comm *comm, int n, MPI_Request *requests, const char *what, double seconds) {
+    const double deadline = now() + seconds;
     for (int n_pauses = 0;; n_pauses += n_pauses < 2000) {
         int done, roll_called;
         pthread_mutex_lock(&comm->job->lock);
@@ -114,6 +115,10 @@ static lucid_status wait_all(lucid_comm *comm, int n, MPI_Request *requests, con
         if (roll_called || now() > deadline) return give_up(comm, what);
         pause_politely(n_pauses);
     }
+}
+
+static lucid_status wait_all(lucid_comm *comm, int n, MPI_Request *requests, const char *what) {
+    return wait_for(comm, n, requests, what, comm->options.timeout);
 }
 
 /* Starting a collective and waiting for it are two steps. */
@@ -252,4 +257,11 @@ lucid_status lucid_mpi_allreduce(lucid_comm *comm, double *x, int n, lucid_reduc
     LUCID_TRY(lucid_mpi_usable(comm));
     LUCID_TRY_LOCKED(comm, post_allreduce(comm->impl, x, n, op, &request));
     return wait_all(comm, 1, &request, "allreduce");
+}
+
+lucid_status lucid_mpi_barrier(lucid_comm *comm, double seconds) {
+    MPI_Request request;
+    LUCID_TRY(lucid_mpi_usable(comm));
+    LUCID_TRY_LOCKED(comm, post_barrier(comm->impl, &request));
+    return wait_for(comm, 1, &request, "barrier", seconds);
 }

@@ -59,5 +59,6 @@ lucid_status lucid_mpi_gather(lucid_comm *comm, const void *send, size_t bytes, 
                               int root);
 lucid_status lucid_mpi_allgather(lucid_comm *comm, const void *send, void *recv, const size_t *recv_bytes);
 lucid_status lucid_mpi_allreduce(lucid_comm *comm, double *x, int n, lucid_reduction op);
+lucid_status lucid_mpi_barrier(lucid_comm *comm, double seconds);
 
 #endif

@@ -89,6 +89,7 @@ const lucid_transport lucid_transport_nccl = {
     .gather = lucid_mpi_gather,
     .allgather = lucid_mpi_allgather,
     .allreduce = lucid_mpi_allreduce,
+    .barrier = lucid_mpi_barrier,
     .split = lucid_mpi_split,
     .devices = &lucid_nccl_links,
 };

@@ -148,6 +148,11 @@ static lucid_status self_allreduce(lucid_comm *comm, double *x, int n, lucid_red
     return LUCID_OK;
 }
 
+static lucid_status self_barrier(lucid_comm *comm, double seconds) {
+    (void)comm, (void)seconds;
+    return LUCID_OK;
+}
+
 static lucid_status self_split(lucid_comm *part, lucid_comm *comm, int colour) {
     (void)comm, (void)colour;
     return self_open(part);
@@ -167,5 +172,6 @@ const lucid_transport lucid_transport_self = {
     .gather = self_gather,
     .allgather = self_allgather,
     .allreduce = self_allreduce,
+    .barrier = self_barrier,
     .split = self_split,
 };

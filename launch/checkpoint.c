@@ -63,7 +63,8 @@ static void leave(const launch_job *job) {
 }
 
 lucid_status launch_checkpoint_end(launch_job *job, bool interrupted) {
-    LUCID_TRY(lucid_checkpoint_end(job->checkpoint, &interrupted));
+    const lucid_status status = lucid_checkpoint_end(job->checkpoint, &interrupted);
+    if (interrupted && status) launch_job_abort(job);
     if (interrupted) leave(job);
-    return LUCID_OK;
+    return status;
 }

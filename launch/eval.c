@@ -202,7 +202,9 @@ static lucid_status finish(evaluation *e, const lucid_comm *comm) {
 
 static lucid_status evaluate(evaluation *e, lucid_comm *comm) {
     LUCID_TRY(lucid_comm_agree(comm, check_groups(e, comm)));
-    LUCID_TRY(lucid_comm_agree(comm, run_group(e, comm)));
+    const lucid_status status = run_group(e, comm);
+    LUCID_TRY(lucid_comm_rendezvous(comm)); /* one group may have far more to read than another */
+    LUCID_TRY(lucid_comm_agree(comm, status));
     return lucid_comm_agree(comm, comm->rank ? LUCID_OK : finish(e, comm));
 }
 

@@ -94,7 +94,7 @@ lucid_status launch_job_load(launch_job *job) {
     return lucid_comm_agree(job->comm, status);
 }
 
-static _Noreturn void end_job(launch_job *job) {
+_Noreturn void launch_job_abort(launch_job *job) {
     launch_sink_discard();
     lucid_comm_abort(job->comm); /* comes back where there is no other rank to end */
     exit(1);
@@ -108,15 +108,16 @@ lucid_status launch_job_run(launch_job *job) {
     lucid_comm_phase(job->comm, "running attention");
     lucid_status status = lucid_attention_run(job->attention);
     launch_progress_end(&job->progress);
-    bool interrupted = status == LUCID_ERR_INTERRUPTED;
-    if (!status || interrupted) return job->checkpoint ? launch_checkpoint_end(job, interrupted) : LUCID_OK;
-    end_job(job);
+    const bool interrupted = status == LUCID_ERR_INTERRUPTED;
+    if (status && !interrupted) launch_job_abort(job);
+    if (job->checkpoint) return launch_checkpoint_end(job, interrupted);
+    return lucid_comm_rendezvous(job->comm); /* a layout may give the ranks unequal work */
 }
 
 lucid_status launch_job_backward(launch_job *job) {
     lucid_comm_phase(job->comm, "running backward");
-    if (lucid_attention_backward(job->attention)) end_job(job);
-    return LUCID_OK;
+    if (lucid_attention_backward(job->attention)) launch_job_abort(job);
+    return lucid_comm_rendezvous(job->comm);
 }
 
 lucid_status launch_job_measure_peak(launch_job *job) {
@@ -157,6 +158,7 @@ static void report_result(launch_job *job) {
 }
 
 static lucid_status report_events(launch_job *job) {
+    _Static_assert(LUCID_TRACE_MAX_EVENTS <= LUCID_REPORT_MAX_EVENTS, "a trace does not fit a message");
     int64_t n = 0;
     const lucid_event *events = job->run.trace ? lucid_attention_trace(job->attention, &n) : NULL;
     lucid_report_event *copies = calloc((size_t)n + 1, sizeof *copies);

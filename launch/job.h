@@ -36,6 +36,9 @@ lucid_status launch_job_load(launch_job *job);
  * waiting: the job is ended. So it is, with exit code 75, where it was asked to save and stop. Collective. */
 lucid_status launch_job_run(launch_job *job);
 
+/* Ends all ranks after a failure of this one. */
+_Noreturn void launch_job_abort(launch_job *job);
+
 /* The backward pass after it, dout being loaded; a failure ends the job, too. Collective. */
 lucid_status launch_job_backward(launch_job *job);
 

@@ -33,7 +33,7 @@ static long launcher_number(const char *const *variables, long missing) {
 }
 
 static long rank_hint(void) {
-    static const char *const variables[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", NULL};
+    static const char *const variables[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID", NULL};
     return launcher_number(variables, 0);
 }
 

@@ -86,6 +86,7 @@ static lucid_logits_sink sink_of(scoring *s) {
 
 /* Each number stands on one rank, so the sum is exact in any order. */
 static lucid_status gather_scores(launch_session *session, double *found, int64_t n) {
+    LUCID_TRY(lucid_comm_rendezvous(session->comm));
     for (int64_t first = 0; first < n; first += REDUCE_MAX) {
         const int64_t left = n - first;
         const int count = (int)(left < REDUCE_MAX ? left : REDUCE_MAX);

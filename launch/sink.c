@@ -4,6 +4,7 @@
 
 #include <limits.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,9 +16,10 @@ static const char *const names[LAUNCH_N_TENSORS] = {
 /* The temporary file of the sink that is open. A job killed half way (mpirun sends TERM to its ranks when one of them
  * aborts) leaves no partial file: see the top of safetensors.h for the name. */
 static char unfinished[PATH_MAX];
+static atomic_bool watching; /* unfinished is complete */
 
 void launch_sink_discard(void) {
-    if (unfinished[0]) unlink(unfinished);
+    if (atomic_load(&watching)) unlink(unfinished);
 }
 
 static void on_signal(int number) {
@@ -28,22 +30,22 @@ static void on_signal(int number) {
 /* Signals that would end the process, but for those that are handled elsewhere or ignored, as nohup has it. */
 static void watch_signals(void) {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESETHAND}, now;
-    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGXCPU, SIGUSR1};
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGXCPU, SIGUSR1};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (sigaction(numbers[i], NULL, &now) == 0 && now.sa_handler == SIG_DFL) sigaction(numbers[i], &action, NULL);
 }
 
 lucid_status launch_sink_watch(const char *path, const char *job_id) {
-    if (snprintf(unfinished, sizeof unfinished, "%s.tmp.%s", path, job_id) >= (int)sizeof unfinished) {
-        unfinished[0] = 0;
+    launch_sink_unwatch();
+    if (snprintf(unfinished, sizeof unfinished, "%s.tmp.%s", path, job_id) >= (int)sizeof unfinished)
         return lucid_fail(LUCID_ERR_IO, "%s: name too long", path);
-    }
+    atomic_store(&watching, true);
     watch_signals();
     return LUCID_OK;
 }
 
 void launch_sink_unwatch(void) {
-    unfinished[0] = 0;
+    atomic_store(&watching, false);
 }
 
 static const char *file_dtype(lucid_tensor tensor, lucid_dtype dtype) {

@@ -176,6 +176,9 @@ void lucid_device_address(char *address, size_t n_bytes, int local_rank);
 lucid_status lucid_attention_device_peak(const lucid_attention *attention, double *flops_per_second);
 lucid_result lucid_attention_result(const lucid_attention *attention);
 
+/* Of a rank's run, dealt out to its threads; what comes after them is left out of the trace. */
+#define LUCID_TRACE_MAX_EVENTS 1000000
+
 /* One piece of work or communication of the last run, for traces. Times in seconds from the start of run. */
 typedef struct {
     double begin, end;

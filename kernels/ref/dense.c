@@ -119,10 +119,16 @@ static double rms_row_norm(const double *x, int64_t n, int dim) {
     return sqrt(sum / (double)n);
 }
 
+/* Of rows that are all zero an error is absolute. */
+static double error_unit(const double *ref, int64_t n, int dim) {
+    const double rms = rms_row_norm(ref, n, dim);
+    return rms == 0 ? 1 : rms;
+}
+
 double lucid_dense_row_error(const double *x, const double *ref, int64_t n, int dim) {
     double largest = 0;
     for (int64_t i = 0; i < n; i++) largest = max_or_nan(largest, distance2(x + i * dim, ref + i * dim, dim));
-    return sqrt(largest) / rms_row_norm(ref, n, dim);
+    return sqrt(largest) / error_unit(ref, n, dim);
 }
 
 double lucid_dense_residual(const double *y, const double *kn, const double *v, int64_t n, int d, int dv, double *row) {
@@ -132,5 +138,5 @@ double lucid_dense_residual(const double *y, const double *kn, const double *v, 
         lucid_dense_update_row(row, kn, y, i, 0, i, d, dv);
         largest = max_or_nan(largest, distance2(row, y + i * dv, dv));
     }
-    return sqrt(largest) / rms_row_norm(v, n, dv);
+    return sqrt(largest) / error_unit(v, n, dv);
 }

@@ -275,9 +275,9 @@ static double distance(const double *x, const double *ref, int n) {
     return sqrt(squares);
 }
 
-/* A NaN must not pass for the smaller one. */
+/* A NaN must not pass for the smaller one, nor be forgotten. */
 static double larger(double a, double b) {
-    return a >= b ? a : b;
+    return isnan(a) || a > b ? a : b;
 }
 
 static void judge_rows(const lucid_attention *a, const sampled_row *rows, const row_sums *sums, const double *value_rms,

@@ -90,7 +90,7 @@ void lucid_workers_destroy(lucid_attention *a) {
 static void record_event(engine *e, int thread, lucid_event event) {
     lucid_worker *w = &e->a->workers[thread];
     w->phase[event.phase] += event.end - event.begin;
-    if (!e->a->options.trace) return;
+    if (!e->a->options.trace || w->n_events >= LUCID_TRACE_MAX_EVENTS / e->a->threads) return;
     if (w->n_events == w->events_capacity) {
         int64_t capacity = w->events_capacity ? 2 * w->events_capacity : 4096;
         lucid_event *grown = realloc(w->events, (size_t)capacity * sizeof *grown);
@@ -352,12 +352,13 @@ static lucid_status check_deadline(engine *e) {
                       e->a->options.timeout, clause);
 }
 
-static void report_progress(engine *e, int thread) {
+/* Without the lock: the callback may block, as a terminal does that was stopped, and others go on. */
+static void report_progress(engine *e, int thread, double share) {
     const lucid_options *o = &e->a->options;
     double now = lucid_clock();
     if (!o->progress || thread != 0 || now - e->last_report < 0.2) return;
     e->last_report = now;
-    o->progress(o->progress_context, e->work_total > 0 ? e->work_done / e->work_total : 1);
+    o->progress(o->progress_context, share);
 }
 
 static bool hook_due(const engine *e, int thread) {
@@ -397,9 +398,10 @@ static void work(engine *e, int thread) {
             e->finished = e->finished || all_finished(e);
             if (!e->finished) e->status = check_deadline(e);
         }
-        bool stop = e->status || e->finished;
-        report_progress(e, thread);
+        const bool stop = e->status || e->finished;
+        const double share = e->work_total > 0 ? e->work_done / e->work_total : 1;
         omp_unset_lock(&e->a->lock);
+        report_progress(e, thread, share);
         if (idle_rounds && (have || stop))
             record_event(e, thread,
                          (lucid_event){.begin = idle_since, .end = lucid_clock(), .phase = LUCID_PHASE_WAIT});

@@ -156,6 +156,7 @@ static lucid_status most_of(rank_share *most, const lucid_layout *layout, int fi
 typedef struct {
     rank_share most;
     size_t message_bytes, slot_bytes; /* a slot of the window holds a tile, with backward one of either pass */
+    size_t budget, slots;             /* for the window: bytes, and what they hold */
     int window_wanted;                /* slots with which the schedule loses next to nothing by waiting for one */
 } demand;
 
@@ -180,19 +181,14 @@ static size_t window_budget(const lucid_options *o, size_t tensors, size_t free_
     return left < DEFAULT_BUDGET ? left : DEFAULT_BUDGET;
 }
 
-/* With the tile and layout fixed: the window, the rounds, the memory. */
+/* With the tile and layout fixed: the window and the memory. */
 static lucid_status fit(lucid_plan *plan, const lucid_problem *p, const lucid_options *o, int world_size,
                         size_t free_bytes, demand *d) {
     LUCID_TRY(demand_of(d, plan, p, o, world_size));
     plan->tensor_bytes_max = tensor_bytes(plan, p, o, &d->most);
-    size_t budget = window_budget(o, plan->tensor_bytes_max, free_bytes);
-    size_t slots = budget / d->slot_bytes;
-    if (d->most.incoming && !slots)
-        return lucid_fail(LUCID_ERR_USAGE,
-                          "a memory budget of %.1f MiB does not hold one tile of %lld tokens (%.1f MiB): raise "
-                          "--memory-budget or lower --tile",
-                          (double)budget / (1 << 20), (long long)plan->tile, (double)d->slot_bytes / (1 << 20));
-    plan->window_tiles = (int)min64((int64_t)slots, d->window_wanted);
+    d->budget = window_budget(o, plan->tensor_bytes_max, free_bytes);
+    d->slots = d->budget / d->slot_bytes;
+    plan->window_tiles = (int)min64((int64_t)d->slots, d->window_wanted);
     plan->window_bytes = (size_t)plan->window_tiles * d->slot_bytes;
     return LUCID_OK;
 }
@@ -210,7 +206,22 @@ static lucid_status choose_layout(lucid_plan *plan, const lucid_problem *p, cons
     return fit(plan, p, o, world_size, free_bytes, d);
 }
 
-/* Halves a tile that was not asked for until one fits the budget. */
+/* No tile of another rank's fits. */
+static lucid_status refuse_window(const lucid_plan *plan, const lucid_options *o, size_t free_bytes, const demand *d) {
+    const double mib = 1 << 20;
+    if (o->memory_budget)
+        return lucid_fail(LUCID_ERR_USAGE,
+                          "a memory budget of %.1f MiB does not hold one tile of %lld tokens (%.1f MiB): raise "
+                          "--memory-budget or lower --tile",
+                          (double)d->budget / mib, (long long)plan->tile, (double)d->slot_bytes / mib);
+    return lucid_fail(LUCID_ERR_MEMORY,
+                      "a rank needs %.1f MiB for its tensors, and twice %.1f MiB for another rank's tile of %lld "
+                      "tokens, and may use %.1f MiB: use more ranks",
+                      (double)plan->tensor_bytes_max / mib, (double)d->slot_bytes / mib, (long long)plan->tile,
+                      (double)free_bytes / mib);
+}
+
+/* Halves a tile that was not asked for until the budget holds two. */
 static lucid_status choose_tile_and_layout(lucid_plan *plan, const lucid_problem *p, const lucid_options *o,
                                            int world_size, size_t free_bytes, demand *d) {
     plan->tile = choose_tile(p, o, world_size);
@@ -219,10 +230,9 @@ static lucid_status choose_tile_and_layout(lucid_plan *plan, const lucid_problem
         if (plan->n_tiles > INT32_MAX / 8)
             return lucid_fail(LUCID_ERR_USAGE, "tile %lld cuts %lld tokens into too many tiles", (long long)plan->tile,
                               (long long)p->seqlen);
-        bool last = o->tile || plan->tile == LUCID_GRANULE;
-        size_t budget = window_budget(o, 0, free_bytes);
-        if (last || world_size == 1 || tile_bytes(plan, p) * 2 <= budget)
-            return choose_layout(plan, p, o, world_size, free_bytes, d);
+        LUCID_TRY(choose_layout(plan, p, o, world_size, free_bytes, d));
+        if (!d->most.incoming || d->slots >= 2) return LUCID_OK;
+        if (o->tile || plan->tile == LUCID_GRANULE) return d->slots ? LUCID_OK : refuse_window(plan, o, free_bytes, d);
     }
 }
 

@@ -202,12 +202,12 @@ static void save_or_tell(lucid_checkpoint *c) {
 /* Waits a little; false once the run has ended. */
 static bool nap(lucid_checkpoint *c) {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += (long)(1e9 * WAKE_SECONDS);
     until.tv_sec += until.tv_nsec / 1000000000L;
     until.tv_nsec %= 1000000000L;
     pthread_mutex_lock(&c->lock);
-    if (!c->ended) pthread_cond_timedwait(&c->wake, &c->lock, &until);
+    if (!c->ended) pthread_cond_clockwait(&c->wake, &c->lock, CLOCK_MONOTONIC, &until);
     const bool ended = c->ended;
     pthread_mutex_unlock(&c->lock);
     return !ended;
@@ -284,12 +284,13 @@ lucid_status lucid_checkpoint_begin(lucid_checkpoint *c, lucid_attention *a) {
 /* What was stopped is saved before anyone is waited for: a rank that has finished learns only then of the others. */
 lucid_status lucid_checkpoint_end(lucid_checkpoint *c, bool *interrupted) {
     char name[LUCID_MANIFEST_MAX_NAME];
-    double any = *interrupted;
+    double any = *interrupted || atomic_load(&stop_requested);
     lucid_status status = LUCID_OK;
     if (*interrupted) {
         end_thread(c);
         status = lucid_saver_save(&c->saver);
     }
+    LUCID_TRY(lucid_comm_rendezvous(c->comm));
     LUCID_TRY(lucid_comm_allreduce(c->comm, &any, 1, LUCID_MAX));
     if (!*interrupted) end_thread(c);
     if (any && !*interrupted) status = lucid_saver_save(&c->saver);

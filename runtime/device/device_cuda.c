@@ -443,7 +443,7 @@ lucid_status lucid_device_run_pass(lucid_attention *a, const lucid_device_pass *
     for (int i = 0; i < d->n_channels; i++) d->channels[i].run = pass->run;
     a->mover = (lucid_mover){d->transfers->send, d->transfers->recv, d->transfers->test, d->links};
     LUCID_TRY(lucid_engine_run(a, d->channels, d->n_channels, work_total));
-    LUCID_TRY(lucid_comm_barrier(a->comm)); /* so that links may be closed at any time */
+    LUCID_TRY(lucid_comm_rendezvous(a->comm)); /* so that links may be closed at any time */
     begin = lucid_clock();
     LUCID_TRY(lucid_device_each_part(a, pass->most, pass->take));
     lucid_device_release(a);

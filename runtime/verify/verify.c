@@ -130,7 +130,8 @@ static lucid_status compare_query_head(lucid_verify_errors *errors, lucid_comm *
     compare_rows(comm, ref, head, largest, &square);
     LUCID_TRY(lucid_comm_allreduce(comm, largest, 2, LUCID_MAX));
     LUCID_TRY(lucid_comm_allreduce(comm, &square, 1, LUCID_SUM));
-    errors->out = max_or_infinity(errors->out, sqrt(largest[0] / (square / (double)n)));
+    if (square > 0) largest[0] /= square / (double)n;
+    errors->out = max_or_infinity(errors->out, sqrt(largest[0]));
     errors->lse = max_or_infinity(errors->lse, largest[1]);
     return LUCID_OK;
 }

@@ -128,7 +128,8 @@ static lucid_status compare(double *error, lucid_comm *comm, const linear_system
     }
     LUCID_TRY(lucid_comm_allreduce(comm, &largest, 1, LUCID_MAX));
     LUCID_TRY(lucid_comm_allreduce(comm, &square, 1, LUCID_SUM));
-    *error = sqrt(largest / (square / sys->n));
+    if (square > 0) largest /= square / sys->n;
+    *error = sqrt(largest);
     return LUCID_OK;
 }
 

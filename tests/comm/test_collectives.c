@@ -96,6 +96,16 @@ static void barriers_hold(lucid_comm *comm) {
     CHECK(left >= came, "rank %d left %g s before the last one came", comm->rank, came - left);
 }
 
+/* The last rank comes after several times the deadline of a collective. */
+static void a_rendezvous_waits(lucid_comm *comm) {
+    const double timeout = comm->options.timeout;
+    REQUIRE(lucid_comm_barrier(comm));
+    comm->options.timeout = 0.2;
+    if (comm->rank == comm->world_size - 1) usleep(700000);
+    CHECK(lucid_comm_rendezvous(comm) == LUCID_OK, "rank %d did not wait: %s", comm->rank, lucid_failure());
+    comm->options.timeout = timeout;
+}
+
 /* Ranks of equal remainder by `colours`; every part does its collectives at its own pace, and has channels of its own.
  */
 static void parts_work_on_their_own(lucid_comm *comm, int colours) {
@@ -153,6 +163,7 @@ int main(int argc, char **argv) {
         allgathers_of_uneven_sizes(comm, step, true);
     }
     barriers_hold(comm);
+    a_rendezvous_waits(comm);
     for (int colours = 1; colours <= comm->world_size; colours++) parts_work_on_their_own(comm, colours);
     failures_are_agreed_on(comm);
     too_large_allgathers_are_refused(comm);

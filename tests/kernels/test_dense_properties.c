@@ -167,6 +167,9 @@ static void row_error_is_the_worst_row(void) {
     CHECK_NEAR(lucid_dense_row_error(x, ref, 3, 2), 0.5 / (5 * sqrt(2.0 / 3)), TOLERANCE,
                "the middle row is off by 0.5");
     CHECK_NEAR(lucid_dense_row_error(ref, ref, 3, 2), 0, 0, "nothing is off");
+    const double zero[6] = {0};
+    CHECK_NEAR(lucid_dense_row_error(zero, zero, 3, 2), 0, 0, "nothing is off where all is zero");
+    CHECK_NEAR(lucid_dense_row_error(ref, zero, 3, 2), 5, TOLERANCE, "absolute where all should be zero");
     x[0] = NAN;
     CHECK(isnan(lucid_dense_row_error(x, ref, 3, 2)), "a NaN was passed over");
 }

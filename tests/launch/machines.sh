@@ -47,6 +47,7 @@ refused() {
     refuse 1 "bad\.json: longer than" "${plan[@]}" --machine bad.json
     sed 's/"memory_gib": 8/"memory_gib": 0.01/' m.json >bad.json
     refuse 1 "a rank needs .* and may use" "${plan[@]}" --machine bad.json
+    refuse 1 "a rank needs .* and may use 2\.6 MiB: use more ranks" "${plan[@]}" --machine bad.json --ranks 8
 }
 
 described

@@ -15,7 +15,7 @@ enum { SEQLEN = 2048, TILE = 128, GRANULES = TILE / LUCID_GRANULE, DIM = 32 };
 
 /* --- kernels with a fault --- */
 
-typedef enum { NO_FAULT, NO_SOLVE, DROPPED_UPDATE, DROPPED_ATTEND } fault_kind;
+typedef enum { NO_FAULT, NO_SOLVE, NOT_A_NUMBER, DROPPED_UPDATE, DROPPED_ATTEND } fault_kind;
 
 static struct {
     fault_kind kind;
@@ -57,6 +57,8 @@ static void attend(float *state, const float *qt, const float *const *keys, int6
     if (dropped)
         real->attend(state, qt, keys + first + dropped, n_keys - first - dropped, false, precision, scale, shape,
                      scratch);
+    for (int i = 0; fault.kind == NOT_A_NUMBER && i < LUCID_GRANULE; i++) /* column 0 of o: see kernels.h */
+        state[2 * LUCID_GRANULE + i * shape.value_ld] = NAN;
 }
 
 const lucid_kernels *__real_lucid_kernels_find(const char *isa);
@@ -158,6 +160,18 @@ static void check_no_solve(void) {
     answer_free(&a);
 }
 
+/* The worst error is that of a row with a NaN. */
+static void check_not_a_number(void) {
+    attention_answer a;
+    lucid_certificate_result c = run(&a, NOT_A_NUMBER, 0);
+    lucid_verify_errors e = verify(&a);
+    print("NaN in out", &c, &e);
+    CHECK(isnan(c.out_error), "certificate's out %g", c.out_error);
+    CHECK_NEAR(c.residual, 0, GOOD, "the residual, which has no part in it");
+    CHECK(!(e.out <= GOOD), "dense out %g", e.out);
+    answer_free(&a);
+}
+
 /* One tile by one tile left out, early, in the middle and late among the calls, that is after each of `eighths` of
  * them. */
 static void check_dropped(fault_kind kind, const int *eighths, int n) {
@@ -193,6 +207,7 @@ int main(int argc, char **argv) {
     case_oracle(&oracle, &clustered);
     check_good();
     check_no_solve();
+    check_not_a_number();
     check_dropped(DROPPED_UPDATE, eighths, n);
     check_dropped(DROPPED_ATTEND, eighths, n);
     oracle_free(&oracle);
