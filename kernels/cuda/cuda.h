@@ -15,6 +15,9 @@
 
 #include "kernels/cuda/layout.h"
 
+#include <float.h>
+#include <math.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -49,8 +52,14 @@ typedef struct {
     float *states;          /* (n_sequences, group, granules_per_tile) */
     unsigned *counters;     /* solve: (1 + n_sequences), zero */
     int head_dim;           /* d of the formulas */
-    float scale;            /* attend: softmax_scale * log2(e) */
+    float scale;            /* attend: lucid_cuda_scale(softmax_scale) */
 } lucid_cuda_piece;
+
+/* |softmax_scale| * log2(e): its sign is that of the queries, since a row's largest score must be that of its largest
+ * product. Not zero: a masked score is minus infinity times this. */
+static inline float lucid_cuda_scale(double softmax_scale) {
+    return fmaxf((float)(fabs(softmax_scale) * 1.4426950408889634), FLT_MIN);
+}
 
 /* The last set that this program has for the current device and the shape. */
 lucid_cuda_set lucid_cuda_best(lucid_cuda_shape shape);
@@ -75,6 +84,7 @@ typedef struct {
     lucid_shape host; /* of kernels.h */
     int n_granules, granules_per_tile;
     const float *factor; /* (n_granules / granules_per_tile, W), powers of two */
+    bool negated;        /* queries: softmax_scale is negative */
 } lucid_cuda_form;
 
 /* records and rhs from host_records; `values`: y = rhs too, for softmax without a solve. */

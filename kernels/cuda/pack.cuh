@@ -20,12 +20,12 @@ LUCID_DEVICE void put_element(unsigned char *matrix, lucid_cuda_shape s, int row
         *(uint16_t *)place = s.dtype == LUCID_BF16 ? narrow(bf16_tag(), x) : narrow(f16_tag(), x);
 }
 
-/* matrix (64, W) = transpose(from (d, 64)), columns d.. zero */
-LUCID_DEVICE void put_transposed(unsigned char *matrix, const float *from, const lucid_cuda_form &f) {
+/* matrix (64, W) = sign transpose(from (d, 64)), columns d.. zero */
+LUCID_DEVICE void put_transposed(unsigned char *matrix, const float *from, float sign, const lucid_cuda_form &f) {
     int n = GRANULE * lucid_cuda_width(f.shape);
     for (int e = (int)threadIdx.x; e < n; e += PACK_THREADS) {
         int row = e % GRANULE, column = e / GRANULE;
-        put_element(matrix, f.shape, row, column, column < f.host.head_dim ? from[e] : 0);
+        put_element(matrix, f.shape, row, column, column < f.host.head_dim ? sign * from[e] : 0);
     }
 }
 
@@ -42,7 +42,7 @@ static __global__ void __launch_bounds__(PACK_THREADS)
     unsigned char *record = records + (size_t)granule * lucid_cuda_record_bytes(f.shape);
     lucid_cuda_shape rounded = f.shape;
     if (rounded.dtype == LUCID_BF16) rounded.dtype = LUCID_F16;
-    put_transposed(record, from, f);
+    put_transposed(record, from, 1, f);
     if (threadIdx.x < GRANULE)
         ((float *)(record + 2 * lucid_cuda_matrix_bytes(f.shape)))[threadIdx.x] = norms[threadIdx.x];
     rhs += (size_t)granule * lucid_cuda_rhs_floats(f.shape);
@@ -57,7 +57,8 @@ static __global__ void __launch_bounds__(PACK_THREADS)
 static __global__ void __launch_bounds__(PACK_THREADS)
     pack_queries(unsigned char *queries, const float *host, const pack_form in) {
     size_t granule = blockIdx.x;
-    put_transposed(queries + granule * lucid_cuda_matrix_bytes(in.form.shape), host + granule * in.stride, in.form);
+    put_transposed(queries + granule * lucid_cuda_matrix_bytes(in.form.shape), host + granule * in.stride,
+                   in.form.negated ? -1 : 1, in.form);
 }
 
 /* to (64, value_ld) = from (64, W) / factor */

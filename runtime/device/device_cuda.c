@@ -189,7 +189,8 @@ static lucid_cuda_form form_of(const lucid_attention *a, const part *p) {
                              .host = a->shape,
                              .n_granules = p->n,
                              .granules_per_tile = p->n,
-                             .factor = d->factor + (size_t)sequence * (size_t)lucid_cuda_width(d->shape)};
+                             .factor = d->factor + (size_t)sequence * (size_t)lucid_cuda_width(d->shape),
+                             .negated = a->problem.softmax_scale < 0};
 }
 
 static float *host_record(const lucid_attention *a, const part *p) {
@@ -357,7 +358,7 @@ static lucid_cuda_piece piece_of(const lucid_attention *a, const lucid_worker *w
         .states = s->states + row * granules * a->group * lucid_cuda_state_floats(d->shape),
         .counters = d->workers[w - a->workers].counters,
         .head_dim = a->problem.head_dim,
-        .scale = (float)(a->problem.softmax_scale * M_LOG2E),
+        .scale = lucid_cuda_scale(a->problem.softmax_scale),
     };
     for (int tile = job->piece.first; tile < job->piece.last && tile < own; tile++)
         piece.tiles[piece.n_tiles++] = w->tiles[tile - job->piece.first];

@@ -257,7 +257,7 @@ static void bench_set(const gpu_problem *p, lucid_cuda_set set, double peak) {
 
 /* A row for each set that the device runs, the best first. */
 static void bench(int n, int d, int heads, lucid_dtype dtype, double peak) {
-    gpu_problem p = {dtype, d, d, n, heads, 1, (n + LUCID_GRANULE - 1) / LUCID_GRANULE, false};
+    gpu_problem p = {dtype, d, d, n, heads, 1, (n + LUCID_GRANULE - 1) / LUCID_GRANULE, false, 0};
     for (int set = (int)gpu_case_best(&p, dtype); set >= 0; set--) bench_set(&p, (lucid_cuda_set)set, peak);
 }
 

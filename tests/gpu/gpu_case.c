@@ -29,6 +29,10 @@ void *gpu_device_allocate(size_t bytes) {
     return p;
 }
 
+double gpu_problem_scale(const gpu_problem *p) {
+    return p->scale != 0 ? p->scale : 1 / sqrt(p->head_dim);
+}
+
 /* --- inputs --- */
 
 static uint64_t draw(uint64_t *seed) { /* splitmix64 */
@@ -180,7 +184,8 @@ static lucid_cuda_form head_form(const gpu_case *c, int kv_head) {
                              .host = c->host,
                              .n_granules = c->problem.tile,
                              .granules_per_tile = c->problem.tile,
-                             .factor = c->factor + (size_t)kv_head * (size_t)lucid_cuda_width(c->shape)};
+                             .factor = c->factor + (size_t)kv_head * (size_t)lucid_cuda_width(c->shape),
+                             .negated = c->problem.scale < 0};
 }
 
 /* Powers of two that differ from column to column, all near 1: the inputs are. */
@@ -293,7 +298,7 @@ static lucid_cuda_piece piece_of(const gpu_case *c, int row, int first, int last
                               .states = tile_states(c, row),
                               .counters = c->counters,
                               .head_dim = p->head_dim,
-                              .scale = (float)(M_LOG2E / sqrt(p->head_dim))};
+                              .scale = lucid_cuda_scale(gpu_problem_scale(p))};
     for (int tile = first; tile < last && tile < row; tile++) piece.tiles[piece.n_tiles++] = tile_records(c, tile);
     return piece;
 }

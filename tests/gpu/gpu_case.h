@@ -31,7 +31,10 @@ typedef struct {
     int n_kv_heads, group;
     int tile;     /* granules */
     bool softmax; /* attention without a solve: Y = V */
+    double scale; /* of the softmax; 0: 1 / sqrt(head_dim) */
 } gpu_problem;
+
+double gpu_problem_scale(const gpu_problem *problem);
 
 /* Row-major (heads, n, dim), rounded to the dtype but for dout. Keys lie round 16 centres at correlation 0.8. */
 typedef struct {

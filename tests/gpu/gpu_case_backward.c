@@ -103,7 +103,7 @@ static void fill_query_rows(const gpu_backward *b, int tile, int head, int in_gr
         const float *dout = b->inputs->dout + gpu_case_first_row(c, granule, query_head) * (size_t)p->value_dim;
         kernels->pack_values(row, dout, LUCID_F32, gpu_case_tokens(c, granule), c->host);
         lucid_query_row_begin(row, queries + (size_t)g * query, t->states + (size_t)g * state,
-                              M_LOG2E / sqrt(p->head_dim), c->host);
+                              M_LOG2E * gpu_problem_scale(p), c->host);
     }
 }
 
@@ -194,7 +194,7 @@ static lucid_cuda_backward piece_of(const gpu_backward *b, int own) {
                                  .sums = sums_of(b, own, 0),
                                  .counters = c->counters,
                                  .head_dim = p->head_dim,
-                                 .scale = (float)(M_LOG2E / sqrt(p->head_dim))};
+                                 .scale = (float)(M_LOG2E * gpu_problem_scale(p))};
 }
 
 static void add_tile(lucid_cuda_backward *piece, const gpu_case *c, const float *sides, int tile) {
@@ -262,7 +262,7 @@ static void take_sums(gpu_backward *b, float *sums, int tile, int head) {
     const gpu_problem *p = &b->forward->problem;
     lucid_cuda_gradients g = gradients_of(b);
     lucid_cuda_side_form form = lucid_cuda_key_form(&g, p->tile, b->staging);
-    float scale = (float)(M_LOG2E / sqrt(p->head_dim));
+    float scale = (float)(M_LOG2E * gpu_problem_scale(p));
     GPU_LAUNCH(lucid_cuda_unpack_sums(b->staging, sums_of(b, tile, head), p->group, scale, &form, NULL));
     to_host(sums, b->staging, (size_t)p->tile * lucid_sums_floats(g.host, p->group));
     if (!p->softmax) take_values(b, sums, tile, head);
@@ -281,7 +281,7 @@ static void finish_granule(const gpu_case *c, gpu_gradients to, const float *rec
         memcpy(to.dv + (row + (size_t)i) * dim, values + (size_t)i * (size_t)s.value_ld, dim * sizeof *values);
     for (int i = 0; i < p->group; i++)
         lucid_query_row_finish(to.dq + gpu_case_first_row(c, granule, head * p->group + i) * d,
-                               sums + lucid_sums_dqt(s, i), n, s, (float)(1 / sqrt(p->head_dim)));
+                               sums + lucid_sums_dqt(s, i), n, s, (float)gpu_problem_scale(p));
 }
 
 void gpu_backward_download(gpu_backward *b, gpu_gradients to) {

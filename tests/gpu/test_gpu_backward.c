@@ -43,7 +43,7 @@ int main(int argc, char **argv) {
     lucid_problem grouped = {.seqlen = 200, .batch = 1, .n_heads = 4, .n_kv_heads = 2, .head_dim = 24, .value_dim = 36};
     lucid_problem odd = {.seqlen = 130, .batch = 1, .n_heads = 2, .n_kv_heads = 1, .head_dim = 40, .value_dim = 17};
     lucid_problem softmax = odd;
-    odd.eps = 0.1, odd.softmax_scale = 0.2;
+    odd.eps = 0.1, odd.softmax_scale = -0.2;
     softmax.attention = LUCID_ATTENTION_SOFTMAX;
     check_case(&grouped, KEYS_CLUSTERED, LUCID_BF16, 5e-3, true);
     check_case(&softmax, KEYS_NORMAL, LUCID_F32, 2e-5, true);

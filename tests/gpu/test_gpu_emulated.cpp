@@ -12,7 +12,12 @@ struct test_case {
     int head_dim, value_dim, n, n_kv_heads, group;
     int tile; /* granules */
     lucid_cuda_set set;
+    double scale; /* of the softmax; 0: 1 / sqrt(head_dim) */
 };
+
+static double scale_of(const test_case &t) {
+    return t.scale != 0 ? t.scale : 1 / sqrt(t.head_dim);
+}
 
 static float rounded(float x, lucid_dtype dtype) {
     return dtype == LUCID_F32    ? x
@@ -95,7 +100,7 @@ static void host_record(float *record, const device &d, const tensors &x, int he
 }
 
 static lucid_cuda_form form_of(const device &d, int heads, const std::vector<float> &factor) {
-    return {d.shape, d.host, d.t.tile * heads, d.t.tile, factor.data()};
+    return {d.shape, d.host, d.t.tile * heads, d.t.tile, factor.data(), scale_of(d.t) < 0};
 }
 
 template <typename Body> static void run(device &d, Body body, unsigned blocks, unsigned threads, size_t shared) {
@@ -141,7 +146,7 @@ static lucid_cuda_piece piece_of(device &d, int row, int first, int last, unsign
     p.states = (float *)d.states[row].at;
     p.counters = counters;
     p.head_dim = d.t.head_dim;
-    p.scale = (float)(M_LOG2E / sqrt(d.t.head_dim));
+    p.scale = lucid_cuda_scale(scale_of(d.t));
     return p;
 }
 
@@ -245,7 +250,7 @@ static void check_accuracy(const device &d, const tensors &x, double tolerance) 
         for (int head = kv * t.group; head < (kv + 1) * t.group; head++) {
             std::vector<double> q = wide(&x.q[head * keys], keys), out(values), lse((size_t)t.n);
             lucid_dense_attend(out.data(), lse.data(), q.data(), k.data(), y.data(), t.n, t.head_dim, t.value_dim,
-                               1 / sqrt(t.head_dim));
+                               scale_of(t));
             error = lucid_dense_row_error(wide(&d.out[head * values], values).data(), out.data(), t.n, t.value_dim);
             CHECK_NEAR(error, 0, tolerance, "out of head %d: set %d, dtype %d, d %d, N %d, tile %d, seed %u", head,
                        t.set, t.dtype, t.head_dim, t.n, t.tile, d.seed);
@@ -282,14 +287,23 @@ static void check_invariance(lucid_dtype dtype, lucid_cuda_set set) {
 int main() {
     const lucid_cuda_set old = LUCID_CUDA_SM80, hopper = LUCID_CUDA_SM90A;
     const test_case cases[] = {
-        {LUCID_BF16, 64, 64, 200, 1, 2, 4, old},     {LUCID_F16, 17, 33, 130, 2, 1, 3, old},
-        {LUCID_BF16, 68, 68, 193, 1, 1, 2, old},     {LUCID_F16, 128, 128, 129, 1, 1, 3, old},
-        {LUCID_BF16, 1, 1, 65, 1, 1, 1, old},        {LUCID_BF16, 200, 256, 66, 1, 1, 2, old},
-        {LUCID_F32, 24, 40, 100, 1, 2, 1, old},      {LUCID_F32, 130, 20, 65, 1, 1, 2, old},
-        {LUCID_F16, 64, 64, 1, 1, 1, 1, old},        {LUCID_BF16, 64, 64, 700, 1, 2, 11, hopper},
-        {LUCID_F16, 17, 33, 130, 2, 1, 3, hopper},   {LUCID_BF16, 68, 68, 193, 1, 1, 2, hopper},
-        {LUCID_F16, 128, 128, 129, 1, 1, 3, hopper}, {LUCID_BF16, 1, 1, 65, 1, 1, 1, hopper},
+        {LUCID_BF16, 64, 64, 200, 1, 2, 4, old},
+        {LUCID_F16, 17, 33, 130, 2, 1, 3, old},
+        {LUCID_BF16, 68, 68, 193, 1, 1, 2, old},
+        {LUCID_F16, 128, 128, 129, 1, 1, 3, old},
+        {LUCID_BF16, 1, 1, 65, 1, 1, 1, old},
+        {LUCID_BF16, 200, 256, 66, 1, 1, 2, old},
+        {LUCID_F32, 24, 40, 100, 1, 2, 1, old},
+        {LUCID_F32, 130, 20, 65, 1, 1, 2, old},
+        {LUCID_F16, 64, 64, 1, 1, 1, 1, old},
+        {LUCID_BF16, 64, 64, 700, 1, 2, 11, hopper},
+        {LUCID_F16, 17, 33, 130, 2, 1, 3, hopper},
+        {LUCID_BF16, 68, 68, 193, 1, 1, 2, hopper},
+        {LUCID_F16, 128, 128, 129, 1, 1, 3, hopper},
+        {LUCID_BF16, 1, 1, 65, 1, 1, 1, hopper},
         {LUCID_F16, 64, 64, 1, 1, 1, 1, hopper},
+        {LUCID_F16, 24, 24, 150, 1, 1, 1, old, -0.3},
+        {LUCID_BF16, 24, 24, 150, 1, 1, 2, hopper, -0.3},
     };
     unsigned seed = 1;
     for (const test_case &t : cases) check_case(t, seed++);

@@ -116,6 +116,7 @@ int main(int argc, char **argv) {
     lucid_problem grouped = {.seqlen = 300, .batch = 1, .n_heads = 2, .n_kv_heads = 2, .head_dim = 40, .value_dim = 24};
     lucid_problem softmax = grouped;
     softmax.n_kv_heads = 1;
+    softmax.softmax_scale = -0.2;
     softmax.attention = LUCID_ATTENTION_SOFTMAX;
     check_case(&(attention_case){.problem = grouped, .random = random, .dtype = LUCID_BF16}, 3e-3);
     check_case(&(attention_case){.problem = softmax, .random = random, .dtype = LUCID_F16}, 3e-3);
