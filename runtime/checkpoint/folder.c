@@ -194,6 +194,7 @@ lucid_status lucid_folder_put(const lucid_folder *folder, const char *name, cons
     char partial[256];
     if (snprintf(partial, sizeof partial, "%s" LUCID_FOLDER_PARTIAL, name) >= (int)sizeof partial)
         return lucid_fail(LUCID_ERR_INTERNAL, "%s/%s: name too long", folder->path, name);
+    lucid_folder_remove_file(folder, partial); /* where removing that of a failed attempt failed, too */
     lucid_status status = put_partial(folder, partial, name, bytes, n_bytes);
     if (status) lucid_folder_remove_file(folder, partial);
     return status ? status : lucid_folder_flush(folder);

@@ -105,6 +105,7 @@ static lucid_status begin(generation *g, lucid_saver *s) {
     *g = (generation){.number = s->generation + 1, .rows_fd = -1, .n_bytes = {[TILES] = s->tiles_bytes}};
     s->manifest.n_blocks = 0;
     name_file(s->manifest.files[ROWS], s, g->number, LUCID_FOLDER_ROWS);
+    lucid_folder_remove_file(s->folder, s->manifest.files[ROWS]); /* where undoing an attempt of this number failed */
     if (s->tiles_fd < 0) LUCID_TRY(lucid_folder_create_file(&s->tiles_fd, s->folder, s->manifest.files[TILES]));
     return lucid_folder_create_file(&g->rows_fd, s->folder, s->manifest.files[ROWS]);
 }
