@@ -168,7 +168,21 @@ full() {
     grep -Eq '^lucid: \[rank [01]/2 .*no checkpoint: small/ckpt/.*No space left on device; the run goes on' stderr.txt || complain "the full disk is not named: $(cat stderr.txt)"
     cmp reference.safetensors out.safetensors || complain "a full disk changes the bits"
     expect "files on the full disk" "$(ls -A small)" ""
+    stopped_when_full
     umount small
+}
+
+# Asked to save and stop where that cannot be done, the job ends with one line, and leaves nothing behind.
+stopped_when_full() {
+    begin 3 "${input[@]}" --checkpoint small/ckpt --checkpoint-every 60
+    until [[ $(ranks_of $job | wc -l) -eq 3 && -e small/ckpt/lucid-lock ]]; do sleep 0.02; done
+    sleep 0.3
+    ranks_of $job | xargs kill -USR1
+    wait $job
+    expect "exit code where saving and stopping fails" $? 1
+    expect "lines where saving and stopping fails" "$(grep -c '^lucid: ' stderr.txt)" 1
+    grep -Eq '^lucid: \[rank [012]/3 .*small/ckpt/.*No space left on device' stderr.txt || complain "the full disk is not named: $(cat stderr.txt)"
+    expect "output where saving and stopping fails" "$(ls -A ./out.safetensors* 2>/dev/null)" ""
 }
 
 "$lucid" attend "${input[@]}" --output reference.safetensors --save out,y,lse --quiet || complain "the reference failed"
