@@ -288,7 +288,7 @@ template <typename Block> LUCID_DEVICE void add_rows(Block &b, pair_kind kind, i
     const lucid_cuda_backward &p = b.p;
     const bool solve = kind == PAIR_SOLVE;
     const float *own = own_key(p, sequence, granule);
-    unsigned *progress = p.counters + 1 + sequence;
+    unsigned *progress = p.counters + 1 + sequence, known = 0;
     float *dkeys = own_sum(p, sequence, granule, solve ? LUCID_CUDA_UPDATE_DKEYS : LUCID_CUDA_DKEYS);
     float *dy = own_sum(p, sequence, granule, LUCID_CUDA_DQ + p.group);
     float *dvalues = solve ? own_row(p, sequence, granule, 0) + lucid_cuda_sum_floats(p.shape) : dy;
@@ -299,7 +299,8 @@ template <typename Block> LUCID_DEVICE void add_rows(Block &b, pair_kind kind, i
     for (int number = 0; number < n; number++) {
         int in_own = number - n_others; /* granules of the own tile before this one */
         bool diagonal = p.own && number == n - 1;
-        if (solve && !diagonal && in_own >= 0 && b.thread == 0) wait_for_granules(progress, (unsigned)in_own + 1);
+        if (solve && !diagonal && in_own >= 0 && b.thread == 0)
+            wait_for_granules(&known, progress, (unsigned)in_own + 1);
         block_barrier();
         if (solve && diagonal) {
             b.substitute_back(dvalues, own, dy);

@@ -50,9 +50,12 @@ LUCID_DEVICE const unsigned char *granule_query(const lucid_cuda_piece &p, int h
            ((size_t)head * p.granules_per_tile + granule) * lucid_cuda_matrix_bytes(p.shape);
 }
 
-/* One thread waits until `wanted` granules of the sequence are solved; a barrier must follow. */
-LUCID_DEVICE void wait_for_granules(const unsigned *progress, unsigned wanted) {
-    while (acquire(progress) < wanted) pause_briefly();
+/* One thread waits until `wanted` granules of the sequence are solved; a barrier must follow. *known: so many are, zero
+ * at first. The counter only rises, so one look at it is for all granules below. Whether there was a look. */
+LUCID_DEVICE bool wait_for_granules(unsigned *known, const unsigned *progress, unsigned wanted) {
+    if (*known >= wanted) return false;
+    while ((*known = acquire(progress)) < wanted) pause_briefly();
+    return true;
 }
 
 /* P_ij = exp2(dot_ij row_factor rnorm_j + bias): the norms multiply products of the raw keys, in fp32. */

@@ -115,9 +115,10 @@ LUCID_DEVICE void mma_walk(const lucid_cuda_piece &p, int sequence, int n, const
                            unsigned char *stages, int thread, Step step) {
     typedef mma_sizes<PANELS> S;
     constexpr int ahead = S::stages - 1;
+    unsigned known = 0;
     for (int j = -ahead; j < n; j++) {
         int next = j + ahead;
-        if (progress && thread == 0 && next < n) wait_for_granules(progress, next + 1);
+        if (progress && thread == 0 && next < n) wait_for_granules(&known, progress, (unsigned)next + 1);
         block_barrier(); /* the stage's last readers are done, the granule is there */
         if (next < n)
             copy_block(stages + next % S::stages * S::record_bytes, key_record(p, sequence, next), S::record_bytes,

@@ -106,9 +106,9 @@ LUCID_DEVICE void block_barrier() {
 LUCID_DEVICE unsigned take_ticket(unsigned *counter) {
     return atomicAdd(counter, 1u);
 }
-/* What the whole block has written before its last barrier is seen by whoever acquires the value. */
+/* What the whole block has written before its last barrier is seen by whoever acquires the value: a release is also one
+ * of what the barrier has shown to this thread, so it needs no fence. */
 LUCID_DEVICE void publish(unsigned *counter, unsigned value) {
-    __threadfence();
     asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(counter), "r"(value) : "memory");
 }
 LUCID_DEVICE unsigned acquire(const unsigned *counter) {

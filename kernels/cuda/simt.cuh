@@ -150,11 +150,11 @@ static __global__ void __launch_bounds__(SIMT_THREADS) simt_update(const __grid_
 
 LUCID_DEVICE void simt_solve_row(simt_block &b, int sequence, int granule) {
     const lucid_cuda_piece &p = b.p;
-    unsigned *progress = p.counters + 1 + sequence;
+    unsigned *progress = p.counters + 1 + sequence, known = 0;
     unsigned char *record = own_record(p, sequence, granule);
     simt_begin_row(b, sequence, granule);
     for (int j = 0; j < granule; j++) {
-        if (b.thread == 0) wait_for_granules(progress, (unsigned)j + 1);
+        if (b.thread == 0) wait_for_granules(&known, progress, (unsigned)j + 1);
         block_barrier();
         simt_subtract(b, (const float *)record, key_record(p, sequence, earlier_granules(p) + j));
     }

@@ -130,6 +130,7 @@ LUCID_DEVICE void wgmma_copy_item(const wgmma_shared<PANELS> &shared, const luci
                                   const wgmma_item &item) {
     typedef wgmma_sizes<PANELS> S;
     wgmma_barriers *b = shared.barriers();
+    unsigned known = 0;
     phase_expect(&b->rows, (unsigned)(item.n * (S::matrix_bytes + (item.norms ? LUCID_CUDA_NORM_BYTES : 0))));
     for (int h = 0; h < item.n; h++) {
         const unsigned char *source = item.rows + h * item.row_stride;
@@ -139,10 +140,8 @@ LUCID_DEVICE void wgmma_copy_item(const wgmma_shared<PANELS> &shared, const luci
     for (int j = 0; j < item.keys; j++) {
         int stage = shared.stage_of(j);
         phase_wait(&b->empty[stage], shared.parity_of(j) ^ 1);
-        if (item.progress) {
-            wait_for_granules(item.progress, (unsigned)j + 1);
-            fence_paths();
-        }
+        if (item.progress && wait_for_granules(&known, item.progress, (unsigned)j + 1))
+            fence_paths(); /* for the copies of all granules that it looked for */
         phase_expect(&b->full[stage], S::record_bytes);
         copy_bulk(shared.stage(j), key_record(p, item.sequence, j), S::record_bytes, &b->full[stage]);
     }

@@ -91,6 +91,7 @@ struct thread_state {
     std::vector<product> products;           /* under way, oldest first */
     int product_groups;                      /* committed so far */
     bool products_begun;
+    bool acquired; /* what others wrote, and no fence since for copies by another path */
 };
 
 enum { SHARED_ALIGNMENT = 1024 };
@@ -186,7 +187,7 @@ static inline std::unique_ptr<block_state> start_block(unsigned index, unsigned 
         s->thread_index = {t};
         s->done = s->started = false;
         s->warp_round = s->product_groups = 0;
-        s->products_begun = false;
+        s->products_begun = s->acquired = false;
         s->waits_for = NULL;
         getcontext(&s->context);
         s->context.uc_stack.ss_sp = s->stack.get();
@@ -414,6 +415,7 @@ LUCID_DEVICE void publish(unsigned *counter, unsigned value) {
     *counter = value;
 }
 LUCID_DEVICE unsigned acquire(const unsigned *counter) {
+    emulator::now->acquired = true;
     return *counter;
 }
 LUCID_DEVICE void pause_briefly() {

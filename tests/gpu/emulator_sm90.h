@@ -1,7 +1,8 @@
 /* What kernels/cuda/primitives_sm90.cuh has, for the emulator: barriers that count bytes, bulk copies that arrive in
  * any order, products of a warpgroup. A product's registers are NaN until it is waited for, and its right operand is
  * read only then, so that a stage given back too early, or a result used too early, shows. Operands in shared memory
- * are found by the canonical layouts of the PTX manual. Fences do nothing: memory orders stay for a GPU to show. */
+ * are found by the canonical layouts of the PTX manual. Of fences one is looked for, that of a thread that acquires and
+ * then copies; for the rest, memory orders stay for a GPU to show. */
 #ifndef LUCID_TESTS_GPU_EMULATOR_SM90_H
 #define LUCID_TESTS_GPU_EMULATOR_SM90_H
 
@@ -125,6 +126,7 @@ LUCID_DEVICE void phase_wait(uint64_t *barrier, unsigned parity) {
 
 LUCID_DEVICE void copy_bulk(void *shared, const void *global, unsigned bytes, uint64_t *barrier) {
     if ((uintptr_t)shared % 16 || (uintptr_t)global % 16 || bytes % 16) emulator::fail("a bulk copy is not aligned");
+    if (emulator::now->acquired) emulator::fail("a bulk copy has no fence behind what was acquired");
     emulator::bulk_copy copy = {shared, global, {}, bytes, barrier};
     if (emulator::generator() % 2)
         copy.early.assign((const unsigned char *)global, (const unsigned char *)global + bytes);
@@ -133,6 +135,7 @@ LUCID_DEVICE void copy_bulk(void *shared, const void *global, unsigned bytes, ui
 }
 
 LUCID_DEVICE void fence_paths() {
+    emulator::now->acquired = false;
 }
 LUCID_DEVICE void part_barrier(int threads) {
     emulator::block_state *b = emulator::now->block;
