@@ -23,14 +23,17 @@ template <int PANELS> struct mma_sizes {
     static constexpr int matrix_bytes = LUCID_CUDA_PANEL_BYTES * PANELS;
     static constexpr int record_bytes = 2 * matrix_bytes + LUCID_CUDA_NORM_BYTES;
     /* Shared memory: the rows' keys or queries with their norms; then the stages, in whose place the diagonal granule's
-     * weights, values and, for the next granule of the block, rounded values come. */
+     * weights and values come; then, in the solve, the item drawn. */
     static constexpr int rows_bytes = M * (matrix_bytes + LUCID_CUDA_NORM_BYTES);
     static constexpr int weight_bytes = GRANULE * WEIGHT_LD * 4;
     static constexpr int value_bytes = GRANULE * (width + VALUE_PAD) * 4;
-    static constexpr int diagonal_bytes = weight_bytes + value_bytes + (M > 1 ? matrix_bytes : 0);
+    static constexpr int diagonal_bytes = weight_bytes + value_bytes;
     static constexpr int stage_bytes = stages * record_bytes;
     static constexpr int attend_bytes = rows_bytes + stage_bytes;
-    static constexpr int solve_bytes = rows_bytes + (stage_bytes > diagonal_bytes ? stage_bytes : diagonal_bytes);
+    static constexpr int drawn_at = rows_bytes + (stage_bytes > diagonal_bytes ? stage_bytes : diagonal_bytes);
+    static constexpr int solve_bytes = drawn_at + 16;
+    static_assert(PANELS > 2 || (solve_bytes <= 99 << 10 && attend_bytes <= 99 << 10),
+                  "a block of compute capability 8.6, 8.9 or 12 has 99 KiB");
 };
 
 LUCID_DEVICE void copy_block(void *shared, const unsigned char *global, int bytes, int thread) {
@@ -177,9 +180,10 @@ template <typename Tag, int PANELS> struct mma_solver {
         if (at.granule < n) mma_each(acc, rhs(), S::width, at, store_negated());
     }
 
-    /* The row block's own granules, one after the other. */
+    /* The row block's own granules, one after the other. The first one's keys are last read as its weights are made:
+     * its rounded values, for the second, come in their place two barriers later. */
     LUCID_DEVICE_MEMBER void diagonal(unsigned *progress) {
-        unsigned char *values = stages + S::weight_bytes, *rounded = values + S::value_bytes;
+        unsigned char *values = stages + S::weight_bytes, *rounded = rows;
         for (int h = 0; h < n; h++) {
             diagonal_space space = {(float *)stages, (float *)values, h + 1 < S::M ? rounded : (unsigned char *)0};
             if (at.granule >= h && at.granule < n) weigh(rows + h * S::matrix_bytes, norms(h));
@@ -227,7 +231,7 @@ __global__ void __launch_bounds__(MMA_THREADS) mma_update(const __grid_constant_
 template <typename Tag, int PANELS>
 __global__ void __launch_bounds__(MMA_THREADS) mma_solve(const __grid_constant__ lucid_cuda_piece p) {
     LUCID_SHARED(shared);
-    unsigned *drawn = (unsigned *)(shared + mma_sizes<PANELS>::solve_bytes);
+    unsigned *drawn = (unsigned *)(shared + mma_sizes<PANELS>::drawn_at);
     constexpr int M = mma_sizes<PANELS>::M;
     unsigned item, blocks = (unsigned)((p.n_granules + M - 1) / M), n_sequences = (unsigned)p.n_sequences;
     while (draw_item(&item, drawn, p.counters, blocks * n_sequences))

@@ -13,7 +13,7 @@ template <typename Tag, int PANELS> static kernel_set mma_set_of(lucid_dtype dty
                       mma_attend<Tag, PANELS>,
                       MMA_THREADS,
                       S::M,
-                      S::solve_bytes + 16,
+                      S::solve_bytes,
                       S::attend_bytes};
     return set;
 }
