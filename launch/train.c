@@ -203,15 +203,21 @@ static lucid_status say_validation(train *t, const validation *v, const lucid_st
                                "validation_accuracy", launch_json_number(found->accuracy)));
 }
 
+/* A failure that the ranks could not agree on has left some of them waiting. */
+static lucid_status settle(const train *t, lucid_status status) {
+    if (!status || !lucid_training_adrift(t->training)) return status;
+    lucid_comm_abort(t->comm); /* comes back where there is no other rank to end */
+    exit(1);
+}
+
 /* task NULL: the own. Collective. */
 static lucid_status validate_task(train *t, const lucid_task_options *task, const validation *v) {
     lucid_step_result found;
-    const int n = (int)t->options->validate;
-    int64_t wanted = n;
+    int64_t wanted = t->options->validate;
     LUCID_TRY(lucid_comm_broadcast(t->comm, &wanted, sizeof wanted, 0));
     if (!wanted) return LUCID_OK;
-    LUCID_TRY(lucid_training_validate(&found, t->training, task, (int)wanted));
-    return t->comm->rank ? LUCID_OK : say_validation(t, v, &found);
+    LUCID_TRY(settle(t, lucid_training_validate(&found, t->training, task, (int)wanted)));
+    return lucid_comm_agree(t->comm, t->comm->rank ? LUCID_OK : say_validation(t, v, &found));
 }
 
 /* The own task; of a mixture its parts one by one, for they are learned at different times. Collective. */
@@ -268,7 +274,8 @@ static lucid_status say_summary(const train *t) {
 
 /* --- steps --- */
 
-/* Collective. */
+/* What is said of a step is said before it is saved, so that a run which is killed in between says it when it goes on.
+ * Collective. */
 static lucid_status save(train *t) {
     int wanted = t->options->output != NULL;
     LUCID_TRY(lucid_comm_broadcast(t->comm, &wanted, sizeof wanted, 0));
@@ -276,13 +283,6 @@ static lucid_status save(train *t) {
     const lucid_checkpoint_texts texts = {t->config, t->tokenizer};
     return lucid_checkpoint_save(t->training, t->comm, t->options->output, &texts, t->options->job_id,
                                  (int)t->options->keep);
-}
-
-/* A failure that the ranks could not agree on has left some of them waiting. */
-static lucid_status settle(const train *t, lucid_status status) {
-    if (!status || !lucid_training_adrift(t->training)) return status;
-    lucid_comm_abort(t->comm); /* comes back where there is no other rank to end */
-    exit(1);
 }
 
 static lucid_status step(train *t) {
@@ -319,8 +319,8 @@ static lucid_status run_steps(train *t) {
         lucid_status status = LUCID_OK;
         if (t->comm->rank == 0 && (done % every.line == 0 || done == n)) status = say_steps(t);
         if (done % every.line == 0 || done == n) LUCID_TRY(lucid_comm_agree(t->comm, status));
-        if (every.save && done % every.save == 0 && done < n) LUCID_TRY(save(t));
         if (every.save && done % every.save == 0 && done < n) LUCID_TRY(validate(t));
+        if (every.save && done % every.save == 0 && done < n) LUCID_TRY(save(t));
     }
     launch_progress_end(&t->progress);
     return LUCID_OK;
@@ -337,9 +337,9 @@ static lucid_status run(train *t) {
     LUCID_TRY(begin(t, newest));
     LUCID_TRY(lucid_comm_agree(t->comm, open_log(t)));
     LUCID_TRY(run_steps(t));
-    LUCID_TRY(save(t));
     LUCID_TRY(validate(t));
     LUCID_TRY(validate_more(t));
+    LUCID_TRY(save(t));
     return say_summary(t);
 }
 

@@ -102,6 +102,18 @@ for part in facts needles text; do
     grep -q "^validation, $part: loss" stdout.txt || complain "no validation of $part: $(cat stdout.txt)"
 done
 
+# A checkpoint holds what has been measured: where one cannot be written, the log has its validation already.
+measured=(train --model tiny --text text.txt --length 200 --steps 2 --sequences 2 --validate 1 --threads 1 --quiet)
+(trap '' XFSZ && ulimit -f 16 && timeout -k 5 60 "$lucid" "${measured[@]}" --output full --log full.jsonl) 2>stderr.txt
+grep -q '^lucid: full/.*File too large' stderr.txt || complain "a checkpoint of more than 16 KB: $(cat stderr.txt)"
+expect "validations before a checkpoint that cannot be written" "$(grep -c validation_loss full.jsonl)" 1
+
+# Ranks agree on a log that cannot be written.
+if command -v mpirun >/dev/null; then
+    on_ranks 2 "${measured[@]}" --output unlogged --save-every 1 --log /dev/full && complain "a full log is no failure"
+    expect "lines about a full log" "$(grep '^lucid' stderr.txt)" "lucid: /dev/full: cannot write: No space left on device"
+fi
+
 # Refusals leave nothing behind.
 refuse 2 'needs --model' train --text text.txt
 refuse 2 'text FILE goes with' train --model tiny --task text
