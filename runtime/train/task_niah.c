@@ -12,8 +12,8 @@
 #define BYTES        256
 #define FACTS_MIN    16
 #define FACTS_MAX    64
-#define LENGTH_MIN   192 /* a needle, its question and its answer, and some text */
-#define NEEDLE_BYTES 40  /* of the longest answer */
+#define NEEDLE_BYTES 40  /* room for an answer, and for each further question with its own */
+#define LENGTH_MIN   208 /* 182 bytes for 4 needles of 17-byte keys and a question, 26 for the other question */
 #define NEEDLES_MAX  8   /* of a context; in short ones 2 */
 #define NEEDLE_SPACE 256 /* of text, at least, for each where there may be more than two */
 #define TEXT_STRIDE  4   /* of text, one byte in so many is asked for: else its gradients would drown the needles' */

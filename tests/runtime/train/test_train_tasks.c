@@ -190,6 +190,22 @@ static void test_mixture(lucid_task_use use) {
     done(&e, task);
 }
 
+/* The shortest sequences that there are have room for all needles that may be drawn: the longest ones are rare. */
+static void test_shortest(void) {
+    lucid_task_options options = niah_options(0, 10);
+    lucid_task *task = NULL;
+    char line[200];
+    lucid_failure_divert(line, sizeof line);
+    for (options.length = 64; options.length < LENGTH && lucid_task_open(&task, &options);) options.length++;
+    lucid_failure_divert(NULL, 0);
+    CHECK(task, "no length below %d: %s", LENGTH, line);
+    if (!task) return;
+    lucid_examples e;
+    REQUIRE(lucid_examples_create(&e, task, 1));
+    for (int i = 0; i < 5000; i++) REQUIRE(lucid_task_fill(&e, 0, task, LUCID_TASK_TRAIN, 3, i, 1));
+    done(&e, task);
+}
+
 /* An evaluation's own keys and values are of the other half. */
 static lucid_status count_bytes(void *context, int64_t *n_tokens, const char *prompt, size_t n_bytes) {
     (void)context, (void)prompt;
@@ -247,6 +263,7 @@ int main(void) {
     test_facts(LUCID_TASK_RECALL, 0);
     test_mixture(LUCID_TASK_TRAIN);
     test_mixture(LUCID_TASK_VALIDATE);
+    test_shortest();
     test_evaluation();
     test_pure();
     return check_result();
