@@ -26,7 +26,7 @@ static void row_loss(lucid_pass_sums *sums, const lucid_pass *p, int64_t row, fl
         found = lucid_squared_error(outputs, e->values[at], scale);
     else
         found = lucid_cross_entropy(outputs, n, e->targets[at], scale);
-    sums->loss += lucid_exact(found.loss);
+    sums->loss += lucid_exact_loss(found.loss);
     sums->correct += found.correct;
     sums->asked += 1;
 }

@@ -139,13 +139,15 @@ static void compare_slot(lucid_trainee *t, int slot, const lucid_examples *e, co
     }
 }
 
-/* Another way over the same sequences; its bits are `want`'s. */
-static void run_again(const gradient_case *c, lucid_comm *comm, const lucid_trainee *want, const lucid_examples *e,
-                      int at_once, int threads) {
+/* Another way over the same sequences; its bits are `want`'s, and those of the losses' sum. */
+static void run_again(const gradient_case *c, lucid_comm *comm, const lucid_trainee *want, double want_loss,
+                      const lucid_examples *e, int at_once, int threads) {
     lucid_trainee t;
     REQUIRE(lucid_trainee_create(&t, &c->config));
     fill(&t);
-    learn(&t, comm, e, at_once, threads);
+    const lucid_pass_sums sums = learn(&t, comm, e, at_once, threads);
+    CHECK(sums.loss == want_loss, "%s: loss %.17g, alone %.17g (%d at once, %d threads, %d ranks)", c->name, sums.loss,
+          want_loss, at_once, threads, comm->world_size);
     for (int64_t i = 0; i < t.n_floats; i++) {
         if (t.gradients[i] == want->gradients[i]) continue;
         CHECK(false, "%s: gradient %lld is %.17g, alone %.17g (%d at once, %d threads, %d ranks)", c->name,
@@ -166,8 +168,8 @@ static void run_case(const gradient_case *c, lucid_comm *comm, lucid_comm *alone
         CHECK_NEAR(sums.loss / want, 1, 1e-5, "%s: loss", c->name);
         for (int s = 0; s < t.n_slots && comm->world_size == 1; s++) compare_slot(&t, s, &e, c->name);
     }
-    run_again(c, comm, &t, &e, 1, 1);
-    run_again(c, comm, &t, &e, 2, 3);
+    run_again(c, comm, &t, sums.loss, &e, 1, 1);
+    run_again(c, comm, &t, sums.loss, &e, 2, 3);
     lucid_trainee_destroy(&t);
     free_examples(&e);
 }
@@ -178,6 +180,15 @@ static void exact_sums(void) {
     for (int i = 0; i < 7; i++) up += lucid_exact(terms[i]), down += lucid_exact(terms[6 - i]);
     CHECK(up == down, "%.17g upwards, %.17g downwards", up, down);
     CHECK_NEAR(lucid_exact(1e-9), 1e-9, 0x1p-45, "rounded to a unit");
+}
+
+/* A million losses of the size that a first step has. */
+static void exact_losses(void) {
+    const int n = 1000000;
+    double up = 0, down = 0;
+    for (int i = 0; i < n; i++) up += lucid_exact_loss(5.5 + sin(i)), down += lucid_exact_loss(5.5 + sin(n - 1 - i));
+    CHECK(up == down, "%.17g upwards, %.17g downwards", up, down);
+    CHECK_NEAR(up / n, 5.5, 1e-6, "their mean");
 }
 
 int main(int argc, char **argv) {
@@ -210,6 +221,7 @@ int main(int argc, char **argv) {
     lucid_comm *comm, *alone;
     worlds_open(&comm, &alone);
     exact_sums();
+    exact_losses();
     for (int i = 0; i < N_CASES; i++) run_case(&cases[i], comm, alone);
     return worlds_close(comm, alone);
 }
