@@ -1,6 +1,7 @@
 #include "runtime/train/save.h"
 
 #include "runtime/files/safetensors.h"
+#include "runtime/train/recipe.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -13,6 +14,7 @@
 
 #define NAME_FORMAT "step-%09" PRId64
 #define MAX_KEPT    4096 /* checkpoints in a folder */
+#define FORMAT      2    /* of state.json; 1 had not all of the recipe */
 
 /* --- tensors of a training, as files have them --- */
 
@@ -68,37 +70,51 @@ static lucid_status read_arrays(const lucid_trainee *t, const char *path, const 
 /* --- small files --- */
 
 static lucid_status write_state(const lucid_training *t, const char *folder) {
-    char recipe[LUCID_RECIPE_MAX];
-    lucid_training_recipe(recipe, t);
+    char *recipe = lucid_training_recipe(t);
     json_t *state =
-        json_pack("{s:i, s:I, s:s}", "format", 1, "steps", (json_int_t)lucid_training_steps(t), "recipe", recipe);
-    char *text = state ? json_dumps(state, JSON_INDENT(2)) : NULL;
+        json_pack("{s:i, s:I, s:s*}", "format", FORMAT, "steps", (json_int_t)lucid_training_steps(t), "recipe", recipe);
+    char *text = state && recipe ? json_dumps(state, JSON_INDENT(2)) : NULL;
     const lucid_status status = text ? lucid_folder_write_text(folder, "state.json", text)
                                      : lucid_fail(LUCID_ERR_MEMORY, "no memory for a state");
     free(text);
     json_decref(state);
+    free(recipe);
+    return status;
+}
+
+static lucid_status check_recipe(const char *path, const char *found, const char *own) {
+    lucid_recipe_difference d;
+    if (!own) return lucid_fail(LUCID_ERR_MEMORY, "no memory for a recipe");
+    if (!lucid_recipe_compare(&d, found, own)) return LUCID_OK;
+    return lucid_fail(LUCID_ERR_INPUT, "%s: another recipe: its \"%.*s\" is \"%.*s\" here", path, d.n_a, d.a, d.n_b,
+                      d.b);
+}
+
+static lucid_status take_state(lucid_training *t, json_t *state, const char *path) {
+    json_int_t steps = -1;
+    int format = 0;
+    const char *recipe = "";
+    if (json_unpack(state, "{s:i, s:I, s:s}", "format", &format, "steps", &steps, "recipe", &recipe) || steps < 0)
+        return lucid_fail(LUCID_ERR_INPUT, "%s: is no state of a training", path);
+    if (format != FORMAT)
+        return lucid_fail(LUCID_ERR_INPUT,
+                          "%s: is of format %d, and a training goes on from format %d alone: begin another with these "
+                          "weights by --from",
+                          path, format, FORMAT);
+    char *own = lucid_training_recipe(t);
+    const lucid_status status = check_recipe(path, recipe, own);
+    if (!status) lucid_training_set_steps(t, steps);
+    free(own);
     return status;
 }
 
 static lucid_status read_state(lucid_training *t, const char *folder) {
-    char path[LUCID_FOLDER_MAX_PATH], recipe[LUCID_RECIPE_MAX];
+    char path[LUCID_FOLDER_MAX_PATH];
     json_error_t error;
-    json_int_t steps = -1;
-    int format = 0;
-    const char *found = "";
     LUCID_TRY(lucid_folder_join(path, folder, "state.json"));
-    lucid_training_recipe(recipe, t);
     json_t *state = json_load_file(path, 0, &error);
-    lucid_status status = LUCID_OK;
-    if (!state)
-        status = lucid_fail(LUCID_ERR_INPUT, "%s: %s", path, error.text);
-    else if (json_unpack(state, "{s:i, s:I, s:s}", "format", &format, "steps", &steps, "recipe", &found) ||
-             format != 1 || steps < 0)
-        status = lucid_fail(LUCID_ERR_INPUT, "%s: is no state of format 1", path);
-    else if (strcmp(found, recipe))
-        status = lucid_fail(LUCID_ERR_INPUT, "%s: another recipe: \"%s\", and this one is \"%s\"", path, found, recipe);
-    else
-        lucid_training_set_steps(t, steps);
+    if (!state) return lucid_fail(LUCID_ERR_INPUT, "%s: %s", path, error.text);
+    const lucid_status status = take_state(t, state, path);
     json_decref(state);
     return status;
 }

@@ -1,11 +1,11 @@
 #include "runtime/train/training.h"
 
+#include "runtime/files/checksum.h"
 #include "runtime/isa.h"
 #include "runtime/train/micro.h"
+#include "runtime/train/recipe.h"
 
-#include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +14,8 @@
 struct lucid_training {
     lucid_comm *comm, *group; /* group: the ranks that share sequences */
     lucid_training_options options;
+    const lucid_blas *blas;
+    uint64_t text; /* checksum of the task's ids */
     lucid_trainee trainee;
     lucid_moments moments;
     lucid_task *task;
@@ -54,6 +56,7 @@ static lucid_status prepare(lucid_training *t) {
     if (o->deviation == 0) o->deviation = 0.02;
     LUCID_TRY(check(o, t->comm->world_size));
     LUCID_TRY(lucid_task_open(&t->task, &o->task));
+    if (o->task.n_ids) t->text = lucid_checksum(0, o->task.ids, (size_t)o->task.n_ids * sizeof *o->task.ids);
     const lucid_task_shape shape = lucid_task_shape_of(t->task);
     LUCID_TRY(fit(&o->model, &shape));
     if (o->tile == 0) o->tile = lucid_micro_tile(shape.length);
@@ -84,11 +87,10 @@ static lucid_status create_pass(lucid_training *t) {
 /* All groups compute with the same kernels and products: a group alone would choose what its own ranks have. */
 static lucid_status agree_on_arithmetic(lucid_training *t) {
     const lucid_kernels *kernels;
-    const lucid_blas *blas;
     LUCID_TRY(lucid_isa_agree(&kernels, t->comm, t->options.isa));
-    LUCID_TRY(lucid_blas_agree(&blas, t->comm, t->options.blas));
+    LUCID_TRY(lucid_blas_agree(&t->blas, t->comm, t->options.blas));
     t->options.isa = kernels->isa;
-    t->options.blas = blas->kind;
+    t->options.blas = t->blas->kind;
     return LUCID_OK;
 }
 
@@ -324,30 +326,8 @@ lucid_status lucid_training_validate(lucid_step_result *result, lucid_training *
 
 /* --- about a training --- */
 
-void lucid_training_recipe(char *text, const lucid_training *t) {
-    const lucid_training_options *o = &t->options;
-    const lucid_task_options *k = &o->task;
-    const lucid_model_config *m = &o->model.config;
-    const int n =
-        snprintf(text, LUCID_RECIPE_MAX,
-                 "attention %d, hidden %d, intermediate %d, vocabulary %d, layers %d, heads %d/%d of %d, "
-                 "activation %d, norms %d, "
-                 "tied %d, biases %d/%d, rope %d of %.17g on %d, convolutions %d, query scale %d, bare %d%s; weights "
-                 "from seed %" PRIu64 " at %.17g%s; ",
-                 m->attention, m->hidden_size, m->intermediate_size, m->vocab_size, m->n_layers, m->n_heads,
-                 m->n_kv_heads, m->head_dim, m->activation, m->qk_norm == LUCID_QKNORM_ON, m->tie_word_embeddings,
-                 m->attention_bias, m->mlp_bias, m->use_rope, m->use_rope ? m->rope.theta : 0,
-                 lucid_model_rotary_dim(m), m->conv_size, m->query_log_scale, o->model.bare,
-                 o->model.key_gain ? " with a key gain" : "", o->seed, o->deviation, o->matching ? ", matching" : "");
-    snprintf(text + n, LUCID_RECIPE_MAX - (size_t)n,
-             "task %d, seed %" PRIu64 ", length %" PRId64 ", phase %d, facts %d/%d/%d of %d and %d, positions %d, text "
-             "of %" PRId64 ", mixture %d and %d; %d sequences a step in tiles of %" PRId64
-             "; rate %.17g to %.17g, warm-up %" PRId64 " of %" PRId64
-             ", betas %.17g %.17g, eps %.17g, decay %.17g, clip %.17g",
-             (int)k->kind, k->seed, k->length, k->phase, k->n_facts, k->n_slots, k->n_queries, k->n_keys, k->n_values,
-             k->n_positions, k->n_ids, k->facts_in_ten, k->needles_in_ten, o->n_sequences, o->tile, o->course.rate,
-             o->course.last, o->course.n_warmup, o->course.n_steps, o->adamw.beta1, o->adamw.beta2, o->adamw.eps,
-             o->adamw.decay, o->clip);
+char *lucid_training_recipe(const lucid_training *t) {
+    return lucid_recipe_text(&(lucid_recipe){.options = &t->options, .blas = t->blas, .text = t->text});
 }
 
 int64_t lucid_training_tokens(const lucid_training *t) {

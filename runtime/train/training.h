@@ -3,7 +3,7 @@
  * Ranks form data_parallel groups of equal size. A group's ranks share each sequence (pass.h), groups share the
  * sequences of a step, and gradients are summed over all ranks. Their bits, and so those of every parameter at every
  * step, are the same for any grid, number of threads and micro-batch: what decides them is the recipe alone, which
- * lucid_training_recipe spells out and checkpoints record. */
+ * recipe.h spells out and checkpoints record. */
 #ifndef LUCID_RUNTIME_TRAIN_TRAINING_H
 #define LUCID_RUNTIME_TRAIN_TRAINING_H
 
@@ -65,9 +65,7 @@ lucid_trainee *lucid_training_trainee(lucid_training *training);
 lucid_moments *lucid_training_moments(lucid_training *training);
 void lucid_training_set_steps(lucid_training *training, int64_t n);
 
-/* Everything that decides the bits, as one line of text (LUCID_RECIPE_MAX). */
-#define LUCID_RECIPE_MAX 1024
-void lucid_training_recipe(char *text, const lucid_training *training);
+char *lucid_training_recipe(const lucid_training *training); /* recipe.h; malloc'ed, NULL: no memory */
 
 /* Flops of a step: 6 a parameter and token but the embedding's, and attention with its backward pass as 3.5 times the
  * forward. Of all ranks. */

@@ -114,6 +114,23 @@ if command -v mpirun >/dev/null; then
     expect "lines about a full log" "$(grep '^lucid' stderr.txt)" "lucid: /dev/full: cannot write: No space left on device"
 fi
 
+# What a training goes on with is all that decides its bits: two texts' order, small numbers of the configuration, the
+# instructions; and an older state, which does not say all of that, is refused.
+split -n l/2 text.txt half.
+halves=(--text half.aa --text half.ab) recorded=(--length 200 --steps 1 --sequences 2 --threads 1 --quiet --output recorded)
+mkdir scaled precise
+sed 's/"rope_theta"/"rope_scaling": {"rope_type": "linear", "factor": 2}, &/' tiny/config.json >scaled/config.json
+sed 's/"rope_theta"/"rms_norm_eps": 2e-6, &/' tiny/config.json >precise/config.json
+succeed train --model tiny "${halves[@]}" "${recorded[@]}" --isa scalar
+refuse 1 'recorded/.*another recipe: its "text of .*checksum' train --model tiny --text half.ab --text half.aa "${recorded[@]}" --isa scalar --resume
+refuse 1 'another recipe: its "rms_norm_eps 9.99.*" is "rms_norm_eps 1.99' train --model precise "${halves[@]}" "${recorded[@]}" --isa scalar --resume
+refuse 1 'another recipe: its "its scaling .*" is "its scaling 1 by 2 ' train --model scaled "${halves[@]}" "${recorded[@]}" --isa scalar --resume
+if grep -q avx2 /proc/cpuinfo; then
+    refuse 1 'another recipe: its "kernels scalar" is "kernels avx2" here' train --model tiny "${halves[@]}" "${recorded[@]}" --isa avx2 --resume
+fi
+sed -i 's/"format": 2/"format": 1/' recorded/*/state.json
+refuse 1 'state.json: is of format 1, .*--from' train --model tiny "${halves[@]}" "${recorded[@]}" --isa scalar --resume
+
 # Refusals leave nothing behind.
 refuse 2 'needs --model' train --text text.txt
 refuse 2 'text FILE goes with' train --model tiny --task text
@@ -126,7 +143,7 @@ refuse 2 '593|577 token ids' train --model tiny --task recall
 refuse 2 'a gain in the keys. norm is for a bare layer' train --model tiny --text text.txt --length 200 --key-gain
 refuse 2 'a bare layer cannot begin by matching' "${bare[@]}" --matching
 refuse 2 'holds checkpoints already' "${recipe[@]}" --output one
-refuse 1 'another recipe' "${recipe[@]}" --output one --resume --rate 1e-2
+refuse 1 'another recipe: its "rate 0.001 to 0.1[0-9]*" is "rate 0.01 to 0.1[0-9]*" here$' "${recipe[@]}" --output one --resume --rate 1e-2
 refuse 1 'model.safetensors' "${recipe[@]}" --from tiny
 mkdir damaged && cp -r one/step-000000003 damaged && truncate -s 5000 damaged/step-000000003/model.safetensors
 refuse 1 'damaged/step-000000003/model.safetensors' "${recipe[@]}" --output damaged --resume
