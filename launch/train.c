@@ -22,6 +22,7 @@ typedef struct {
     char *config, *tokenizer;   /* texts; rank 0 */
     lucid_training *training;
     launch_progress progress;
+    lucid_folder output;      /* rank 0; closed: none */
     FILE *log;                /* rank 0; NULL: none */
     double seconds;           /* of steps */
     int64_t n_steps;          /* of this run */
@@ -148,8 +149,11 @@ static lucid_status begin(train *t, const char *newest) {
     return how == START ? lucid_checkpoint_start(t->training, t->comm, t->options->from) : LUCID_OK;
 }
 
-static lucid_status open_log(train *t) {
-    if (t->comm->rank || !t->options->log) return LUCID_OK;
+/* What is written while the run goes on. */
+static lucid_status open_output(train *t) {
+    if (t->comm->rank) return LUCID_OK;
+    if (t->options->output) LUCID_TRY(lucid_checkpoint_claim(&t->output, t->options->output));
+    if (!t->options->log) return LUCID_OK;
     t->log = fopen(t->options->log, t->options->resume ? "a" : "w");
     return t->log ? LUCID_OK : lucid_fail(LUCID_ERR_IO, "%s: cannot write: %m", t->options->log);
 }
@@ -281,8 +285,7 @@ static lucid_status save(train *t) {
     LUCID_TRY(lucid_comm_broadcast(t->comm, &wanted, sizeof wanted, 0));
     if (!wanted) return LUCID_OK;
     const lucid_checkpoint_texts texts = {t->config, t->tokenizer};
-    return lucid_checkpoint_save(t->training, t->comm, t->options->output, &texts, t->options->job_id,
-                                 (int)t->options->keep);
+    return lucid_checkpoint_save(t->training, t->comm, &t->output, &texts, t->options->job_id, (int)t->options->keep);
 }
 
 static lucid_status step(train *t) {
@@ -335,7 +338,7 @@ static lucid_status run(train *t) {
     LUCID_TRY(share_input(t));
     LUCID_TRY(lucid_training_create(&t->training, t->comm, &t->run));
     LUCID_TRY(begin(t, newest));
-    LUCID_TRY(lucid_comm_agree(t->comm, open_log(t)));
+    LUCID_TRY(lucid_comm_agree(t->comm, open_output(t)));
     LUCID_TRY(run_steps(t));
     LUCID_TRY(validate(t));
     LUCID_TRY(validate_more(t));
@@ -344,10 +347,11 @@ static lucid_status run(train *t) {
 }
 
 lucid_status launch_train(const launch_options *options, lucid_comm *comm) {
-    train t = {.options = options, .comm = comm};
+    train t = {.options = options, .comm = comm, .output = {.fd = -1, .lock = -1}};
     const lucid_status status = run(&t);
     lucid_training_destroy(t.training);
     lucid_tokens_free(&t.text);
+    lucid_folder_close(&t.output);
     if (t.log) fclose(t.log);
     free(t.config);
     free(t.tokenizer);

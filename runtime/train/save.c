@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <ftw.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -13,8 +14,9 @@
 #include <unistd.h>
 
 #define NAME_FORMAT "step-%09" PRId64
-#define MAX_KEPT    4096 /* checkpoints in a folder */
-#define FORMAT      2    /* of state.json; 1 had not all of the recipe */
+#define TEMPORARY   ".step.tmp." /* and the job's name */
+#define MAX_KEPT    4096         /* checkpoints in a folder */
+#define FORMAT      2            /* of state.json; 1 had not all of the recipe */
 
 /* --- tensors of a training, as files have them --- */
 
@@ -177,6 +179,44 @@ static lucid_status remove_old(const char *folder, int keep) {
     return LUCID_OK;
 }
 
+/* --- unfinished ones --- */
+
+static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *place) {
+    (void)info, (void)type, (void)place;
+    remove(path);
+    return 0;
+}
+
+/* Files in there may have temporary names of their own. */
+static void remove_unfinished(const char *path) {
+    nftw(path, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static int is_unfinished(const struct dirent *entry) {
+    return !strncmp(entry->d_name, TEMPORARY, strlen(TEMPORARY));
+}
+
+static lucid_status remove_all_unfinished(const char *folder) {
+    struct dirent **entries;
+    const int n = scandir(folder, &entries, is_unfinished, NULL);
+    if (n < 0) return lucid_fail(LUCID_ERR_IO, "%s: cannot list: %s", folder, strerror(errno));
+    for (int i = 0; i < n; i++) {
+        char path[LUCID_FOLDER_MAX_PATH];
+        if (!lucid_folder_join(path, folder, entries[i]->d_name)) remove_unfinished(path);
+        free(entries[i]);
+    }
+    free(entries);
+    return LUCID_OK;
+}
+
+lucid_status lucid_checkpoint_claim(lucid_folder *folder, const char *path) {
+    LUCID_TRY(lucid_folder_open(folder, path, true));
+    lucid_status status = lucid_folder_lock(folder);
+    if (!status) status = remove_all_unfinished(path);
+    if (status) lucid_folder_close(folder);
+    return status;
+}
+
 /* --- saving --- */
 
 static lucid_status fill_folder(lucid_training *t, const char *path, const lucid_checkpoint_texts *texts,
@@ -195,27 +235,27 @@ static lucid_status fill_folder(lucid_training *t, const char *path, const lucid
     return write_state(t, path);
 }
 
-static lucid_status save(lucid_training *t, const char *folder, const lucid_checkpoint_texts *texts, const char *job) {
+static lucid_status save(lucid_training *t, const lucid_folder *folder, const lucid_checkpoint_texts *texts,
+                         const char *job) {
     char name[128], path[LUCID_FOLDER_MAX_PATH], temporary[LUCID_FOLDER_MAX_PATH];
     snprintf(name, sizeof name, NAME_FORMAT, lucid_training_steps(t));
-    LUCID_TRY(lucid_folder_join(path, folder, name));
+    LUCID_TRY(lucid_folder_join(path, folder->path, name));
     if (access(path, F_OK) == 0) return LUCID_OK;
-    snprintf(name, sizeof name, ".step.tmp.%s", job);
-    LUCID_TRY(lucid_folder_join(temporary, folder, name));
-    LUCID_TRY(lucid_folder_make(folder));
+    snprintf(name, sizeof name, TEMPORARY "%s", job);
+    LUCID_TRY(lucid_folder_join(temporary, folder->path, name));
     LUCID_TRY(lucid_folder_make(temporary));
     lucid_status status = fill_folder(t, temporary, texts, job);
     if (!status && rename(temporary, path))
         status = lucid_fail(LUCID_ERR_IO, "%s: cannot rename: %s", path, strerror(errno));
-    if (status) remove_folder(temporary);
-    return status;
+    if (status) remove_unfinished(temporary);
+    return status ? status : lucid_folder_flush(folder);
 }
 
-lucid_status lucid_checkpoint_save(lucid_training *t, lucid_comm *comm, const char *folder,
+lucid_status lucid_checkpoint_save(lucid_training *t, lucid_comm *comm, const lucid_folder *folder,
                                    const lucid_checkpoint_texts *texts, const char *job, int keep) {
     lucid_status status = LUCID_OK;
     if (comm->rank == 0) status = save(t, folder, texts, job);
-    if (comm->rank == 0 && !status) status = remove_old(folder, keep);
+    if (comm->rank == 0 && !status) status = remove_old(folder->path, keep);
     return lucid_comm_agree(comm, status);
 }
 

@@ -108,6 +108,18 @@ measured=(train --model tiny --text text.txt --length 200 --steps 2 --sequences 
 grep -q '^lucid: full/.*File too large' stderr.txt || complain "a checkpoint of more than 16 KB: $(cat stderr.txt)"
 expect "validations before a checkpoint that cannot be written" "$(grep -c validation_loss full.jsonl)" 1
 
+# What a killed job has not finished is removed by the next, and a job that lives keeps others out.
+mkdir -p claimed/.step.tmp.dead
+touch claimed/.step.tmp.dead/{config.json,model.safetensors.tmp.dead}
+succeed "${measured[@]}" --output claimed --resume
+expect "what is in a claimed folder" "$(ls -A claimed | xargs)" "lucid-lock step-000000002"
+(exec 9>claimed/lucid-lock && flock 9 && exec sleep 60) &
+holder=$!
+while flock -n claimed/lucid-lock true; do sleep 0.05; done
+refuse 2 'claimed: another job' "${measured[@]}" --output claimed --resume
+kill $holder
+wait $holder 2>/dev/null
+
 # Ranks agree on a log that cannot be written.
 if command -v mpirun >/dev/null; then
     on_ranks 2 "${measured[@]}" --output unlogged --save-every 1 --log /dev/full && complain "a full log is no failure"
