@@ -49,10 +49,15 @@ static lucid_status fail_to_keep(void) {
 }
 
 /* Collective. */
+static lucid_status agree_on_fingerprint(char fingerprint[LUCID_FINGERPRINT_MAX], const lucid_context *c) {
+    return lucid_comm_agree(c->comm, lucid_model_fingerprint(fingerprint, c->model, c->options.max_tokens));
+}
+
+/* Collective. */
 static lucid_status load_cache(lucid_context *c, const lucid_cache_config *config) {
     char fingerprint[LUCID_FINGERPRINT_MAX];
     int32_t *ids;
-    lucid_model_fingerprint(fingerprint, c->model, c->options.max_tokens);
+    LUCID_TRY(agree_on_fingerprint(fingerprint, c));
     LUCID_TRY(lucid_cache_load(&c->cache, &ids, c->comm, c->options.saved, fingerprint, config));
     c->n_tokens = c->n_read = lucid_cache_tokens(c->cache);
     memcpy(c->ids, ids, (size_t)c->n_tokens * sizeof *ids);
@@ -248,7 +253,7 @@ lucid_status lucid_context_truncate(lucid_context *c, int64_t n) {
 lucid_status lucid_context_save(const lucid_context *c, const char *path) {
     char fingerprint[LUCID_FINGERPRINT_MAX];
     if (c->deltanet) return fail_to_keep();
-    lucid_model_fingerprint(fingerprint, c->model, c->options.max_tokens);
+    LUCID_TRY(agree_on_fingerprint(fingerprint, c));
     return lucid_cache_save(c->cache, path, fingerprint, c->ids);
 }
 

@@ -6,8 +6,9 @@
 
 #define LUCID_FINGERPRINT_MAX 128 /* bytes, with the NUL */
 
-/* Of the configuration, of samples of every layer's weights and, where RoPE depends on it, of max_context. Weights that
- * only stand in other files or another dtype give the same text. Local. */
-void lucid_model_fingerprint(char text[LUCID_FINGERPRINT_MAX], const lucid_model *model, int64_t max_context);
+/* Of the configuration, of every weight and, where RoPE depends on it, of max_context. Weights that only stand in other
+ * files or another dtype give the same text. Reads each weight once, as a decoded token does, and on one thread.
+ * Errors: MEMORY. Local. */
+lucid_status lucid_model_fingerprint(char text[LUCID_FINGERPRINT_MAX], const lucid_model *model, int64_t max_context);
 
 #endif

@@ -1,11 +1,12 @@
 /* Weights of small models, in every dtype, sharded or not, tied or not, on every rank: the values, what is used in
- * place, and that ranks of a host share one copy of what is not. */
+ * place, and that ranks of a host share one copy of what is not; and models' fingerprints. */
 #include "tests/check.h"
 #include "tests/comm/drive.h"
 #include "tests/runtime/model/model_fixture.h"
 #include "tests/scratch_folder.h"
 
-#include "runtime/model/weights.h"
+#include "runtime/model/fingerprint.h"
+#include "runtime/model/tensors.h"
 
 #include <stdint.h>
 #include <sys/stat.h>
@@ -107,11 +108,56 @@ static void check_sharing(const lucid_model *model, int n_parameters, int n_mapp
     CHECK(inode == 0 || read_only, "shared weights can be written");
 }
 
+/* --- fingerprints --- */
+
+typedef struct {
+    char text[LUCID_FINGERPRINT_MAX];
+} fingerprint;
+
+static fingerprint fingerprint_of(const lucid_model *model, int64_t max_context) {
+    fingerprint f;
+    REQUIRE(lucid_model_fingerprint(f.text, model, max_context));
+    return f;
+}
+
+/* The last number of any tensor makes another model. */
+static void check_fingerprint(lucid_model *model, const char *name) {
+    const fingerprint own = fingerprint_of(model, 64);
+    lucid_model_slot *slots;
+    int n_slots;
+    REQUIRE(lucid_model_slots_make(&slots, &n_slots, model));
+    for (int s = 0; s < n_slots; s++) {
+        const float *values = *slots[s].pointer;
+        int64_t n = 1;
+        for (int i = 0; i < slots[s].n_dims; i++) n *= slots[s].shape[i];
+        float *others = malloc((size_t)n * sizeof *others);
+        memcpy(others, values, (size_t)n * sizeof *others);
+        others[n - 1] += 1;
+        *slots[s].pointer = others;
+        CHECK(strcmp(own.text, fingerprint_of(model, 64).text), "%s: another %s counts for nothing", name,
+              slots[s].name);
+        *slots[s].pointer = values;
+        free(others);
+    }
+    free(slots);
+}
+
+/* What RoPE's type dynamic looks at, and no other. */
+static void check_positions(lucid_model *model, const char *name) {
+    const bool dynamic = model->config.use_rope && model->config.rope.type == LUCID_ROPE_DYNAMIC;
+    const fingerprint own = fingerprint_of(model, 64), longer = fingerprint_of(model, 65);
+    CHECK(dynamic == (strcmp(own.text, longer.text) != 0), "%s: the longest text", name);
+    model->config.max_position_embeddings++;
+    CHECK(dynamic == (strcmp(own.text, fingerprint_of(model, 64).text) != 0), "%s: positions", name);
+    model->config.max_position_embeddings--;
+}
+
 #define PARAMETERS (108 + 2 * 1248 + 12 + 108)
 
 static void test_dtypes(void) {
     static const int dtypes[] = {LUCID_F32, LUCID_BF16, LUCID_F16};
     static const int shards[] = {0, 1, 3};
+    fingerprint first = {""};
     for (int d = 0; d < COUNT(dtypes); d++) {
         for (int s = 0; s < COUNT(shards); s++) {
             fixture_model m = fixture_make(dtypes[d]);
@@ -119,6 +165,9 @@ static void test_dtypes(void) {
             lucid_model *model = open_common(&m);
             check_model(model);
             check_sharing(model, PARAMETERS, dtypes[d] == LUCID_F32 ? PARAMETERS : 0);
+            const fingerprint own = fingerprint_of(model, 64);
+            if (!*first.text) first = own;
+            CHECK(!strcmp(own.text, first.text), "the same weights in other files: '%s', '%s'", own.text, first.text);
             close_common(model);
         }
     }
@@ -187,6 +236,7 @@ static void test_biases_and_norms(void) {
         for (int e = 0; e < COUNT(extra); e++) check_values(got[e], names[l][e], extra[e].n);
         CHECK(!p->b_proj && !p->q_conv && !p->o_norm, "DeltaNet's weights");
     }
+    check_fingerprint(model, "biases and norms");
     close_common(model);
 }
 
@@ -218,8 +268,9 @@ static void test_strangers(void) {
 
 /* The models that logits are checked with elsewhere. */
 static void test_golden(const char *folder) {
-    static const char *const names[] = {"deltanet_conv", "deltanet_plain", "lucid_68",       "lucid_qknorm",
-                                        "lucid_rope",    "softmax_linear", "softmax_qknorm", "softmax_yarn"};
+    static const char *const names[] = {"deltanet_conv",  "deltanet_plain", "lucid_68",
+                                        "lucid_qknorm",   "lucid_rope",     "softmax_dynamic",
+                                        "softmax_linear", "softmax_qknorm", "softmax_yarn"};
     char path[512];
     for (int i = 0; i < COUNT(names); i++) {
         lucid_model *model = NULL;
@@ -227,6 +278,8 @@ static void test_golden(const char *folder) {
         REQUIRE(lucid_model_open(&model, comm, path, NULL));
         const bool conv = strcmp(names[i], "deltanet_conv") == 0;
         CHECK((model->layers[0].q_conv != NULL) == conv, "%s: convolutions", names[i]);
+        check_fingerprint(model, names[i]);
+        check_positions(model, names[i]);
         lucid_model_close(model);
     }
 }
