@@ -4,7 +4,6 @@
 #include "launch/peak.h"
 #include "launch/sink.h"
 #include "runtime/cache/folder.h"
-#include "runtime/isa.h"
 #include "runtime/memory.h"
 #include "runtime/model/sample.h"
 
@@ -16,11 +15,9 @@
 struct launch_session {
     const launch_options *options;
     lucid_comm *comm;
-    int threads;
-    lucid_model *model;
+    const launch_resources *resources;
     lucid_context *context;
-    launch_vocabulary vocabulary; /* rank 0 */
-    lucid_tokens saved;           /* rank 0 */
+    lucid_tokens saved; /* rank 0 */
     launch_needs needs;
     launch_progress progress;
     launch_watch watch; /* rank 0; NULL: progress is shown */
@@ -28,7 +25,6 @@ struct launch_session {
     lucid_safetensors_writer *logits_file;
     float *next; /* (vocab_size) rank 0 */
     bool over;   /* the others have left */
-    double program_bytes;
 };
 
 typedef enum { ORDER_READ, ORDER_TOKEN, ORDER_TRUNCATE, ORDER_SAVE, ORDER_MEASURE, ORDER_END } order_kind;
@@ -54,7 +50,8 @@ static void score_row(const scoring *s, int64_t position, const float *logits) {
     const int64_t i = position - s->first;
     bool is_greedy = false;
     if (i < 0 || i >= s->n) return;
-    s->found[2 * i] = lucid_token_loss(logits, s->session->model->config.vocab_size, s->targets[i], &is_greedy);
+    s->found[2 * i] =
+        lucid_token_loss(logits, s->session->resources->model->config.vocab_size, s->targets[i], &is_greedy);
     s->found[2 * i + 1] = is_greedy;
 }
 
@@ -63,8 +60,8 @@ static lucid_status take_logits(void *context, int64_t position, int n_rows, con
     const scoring *s = context;
     const launch_session *session = s->session;
     const launch_needs *needs = &session->needs;
-    const int64_t vocab = session->model->config.vocab_size;
-#pragma omp parallel for schedule(static) num_threads(session->threads)
+    const int64_t vocab = session->resources->model->config.vocab_size;
+#pragma omp parallel for schedule(static) num_threads(session->resources->threads)
     for (int r = 0; r < n_rows; r++) score_row(s, position + r, logits + (int64_t)r * vocab);
     if (!session->logits_file) return LUCID_OK;
     const int64_t first = position > needs->first_logit ? position : needs->first_logit;
@@ -154,22 +151,21 @@ static lucid_status gather_measures(launch_measures *m, const launch_rank_measur
 }
 
 static void read_cache(launch_rank_measures *own, const launch_session *session, const lucid_kernels *kernels) {
-    for (int l = 0; l < session->model->config.n_layers; l++) {
+    for (int l = 0; l < session->resources->model->config.n_layers; l++) {
         size_t n_bytes;
         const void *layer = lucid_context_layer(session->context, l, &n_bytes);
-        if (n_bytes) own->read_seconds += launch_read_seconds(kernels, layer, n_bytes, session->threads);
+        if (n_bytes) own->read_seconds += launch_read_seconds(kernels, layer, n_bytes, session->resources->threads);
         own->cache += (double)n_bytes;
     }
 }
 
 static lucid_status measure(launch_measures *m, launch_session *session) {
-    const lucid_kernels *kernels;
-    LUCID_TRY(lucid_isa_agree(&kernels, session->comm, session->options->isa));
+    const lucid_kernels *kernels = session->resources->kernels;
     launch_rank_measures own = {
         .times = lucid_context_elapsed(session->context),
-        .fma_peak = launch_peak_measure(kernels, session->threads),
+        .fma_peak = launch_peak_measure(kernels, session->resources->threads),
         .share = lucid_context_share(session->context),
-        .program = session->program_bytes,
+        .program = session->resources->program_bytes,
         .memory = (double)lucid_memory_peak(),
     };
     read_cache(&own, session, kernels);
@@ -318,25 +314,6 @@ lucid_status launch_session_next(const float **logits, launch_session *session) 
 
 /* --- opening --- */
 
-/* --allow-unused, cut at its commas. */
-static lucid_status open_model(launch_session *session) {
-    const char *names[LAUNCH_MAX_TEXTS];
-    lucid_model_options options = {.allow_unused = names};
-    char *list = strdup(session->options->allow_unused ? session->options->allow_unused : ""), *rest = list;
-    lucid_status status = list ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory");
-    for (char *name; !status && (name = strsep(&rest, ","));) {
-        if (!*name) continue;
-        if (options.n_allow_unused == LAUNCH_MAX_TEXTS)
-            status = lucid_fail(LUCID_ERR_USAGE, "--allow-unused: more than %d names", LAUNCH_MAX_TEXTS);
-        else
-            names[options.n_allow_unused++] = name;
-    }
-    status = lucid_comm_agree(session->comm, status);
-    if (!status) status = lucid_model_open(&session->model, session->comm, session->options->model, &options);
-    free(list);
-    return status;
-}
-
 void launch_session_watch(launch_session *session, launch_watch watch, void *context) {
     session->watch = watch;
     session->watch_context = context;
@@ -358,17 +335,17 @@ static lucid_status open_context(launch_session *session) {
         .tile = o->tile,
         .cache_dtype = (lucid_dtype)o->cache_dtype,
         .saved = o->context,
-        .isa = o->isa,
-        .blas = (lucid_blas_kind)o->blas,
+        .isa = session->resources->kernels->isa,
+        .blas = session->resources->blas->kind,
         .schedule = o->schedule,
         .memory_budget = (size_t)o->memory_budget,
-        .threads = session->threads,
+        .threads = session->resources->threads,
         .timeout = o->timeout,
         .progress = on_progress,
         .progress_context = session,
     };
     session->progress = launch_progress_make(o->progress, session->comm->rank, 1);
-    return lucid_context_create(&session->context, session->model, session->comm, &options);
+    return lucid_context_create(&session->context, session->resources->model, session->comm, &options);
 }
 
 static lucid_status plan_logits(launch_session *session) {
@@ -377,7 +354,7 @@ static lucid_status plan_logits(launch_session *session) {
         .name = "logits",
         .dtype = "F32",
         .n_dims = 2,
-        .shape = {needs->end_logit - needs->first_logit, session->model->config.vocab_size}};
+        .shape = {needs->end_logit - needs->first_logit, session->resources->model->config.vocab_size}};
     return lucid_safetensors_plan(&session->logits_file, &(lucid_safetensors_spec){.path = session->options->logits,
                                                                                    .job = session->options->job_id,
                                                                                    .tensors = &tensor,
@@ -408,14 +385,13 @@ static lucid_status peek_saved(launch_session *session) {
     lucid_tokens *saved = &session->saved;
     LUCID_TRY(lucid_cache_peek(&saved->n, &saved->ids, session->options->context));
     saved->capacity = saved->n;
-    return launch_vocabulary_check(&session->vocabulary, saved->ids, saved->n, session->options->context);
+    return launch_vocabulary_check(&session->resources->vocabulary, saved->ids, saved->n, session->options->context);
 }
 
 static lucid_status prepare(launch_session *session, const launch_work *steps, void *work) {
-    const lucid_model_config *config = &session->model->config;
+    const lucid_model_config *config = &session->resources->model->config;
     session->next = calloc((size_t)config->vocab_size, sizeof *session->next);
     if (!session->next) return lucid_fail(LUCID_ERR_MEMORY, "no memory for %d logits", config->vocab_size);
-    LUCID_TRY(launch_vocabulary_open(&session->vocabulary, session->options, config));
     if (session->options->save_context && config->attention == LUCID_MODEL_DELTANET)
         return lucid_fail(LUCID_ERR_UNSUPPORTED, "--save-context: a DeltaNet model keeps no cache that could be saved");
     if (session->options->context) LUCID_TRY(peek_saved(session));
@@ -436,8 +412,6 @@ static lucid_status drive(launch_session *session, const launch_work *steps, voi
 
 static lucid_status run(launch_session *session, const launch_work *steps, void *work) {
     lucid_comm *comm = session->comm;
-    LUCID_TRY(launch_job_threads(&session->threads, session->options, comm));
-    LUCID_TRY(open_model(session));
     LUCID_TRY(lucid_comm_agree(comm, comm->rank ? LUCID_OK : prepare(session, steps, work)));
     LUCID_TRY(lucid_comm_broadcast(comm, &session->needs, sizeof session->needs, 0));
     LUCID_TRY(open_context(session));
@@ -446,16 +420,23 @@ static lucid_status run(launch_session *session, const launch_work *steps, void 
     return commit_logits(session);
 }
 
-lucid_status launch_session_run(const launch_options *options, lucid_comm *comm, const launch_work *steps, void *work) {
-    launch_session session = {.options = options, .comm = comm, .program_bytes = (double)lucid_memory_peak()};
+lucid_status launch_session_run_on(const launch_resources *resources, const launch_options *options, lucid_comm *comm,
+                                   const launch_work *steps, void *work) {
+    launch_session session = {.options = options, .comm = comm, .resources = resources};
     const lucid_status status = run(&session, steps, work);
     lucid_safetensors_destroy(session.logits_file);
     launch_sink_unwatch();
     lucid_context_destroy(session.context);
-    launch_vocabulary_close(&session.vocabulary);
     lucid_tokens_free(&session.saved);
-    lucid_model_close(session.model);
     free(session.next);
+    return status;
+}
+
+lucid_status launch_session_run(const launch_options *options, lucid_comm *comm, const launch_work *steps, void *work) {
+    launch_resources resources;
+    lucid_status status = launch_resources_open(&resources, options, comm, comm->rank == 0);
+    if (!status) status = launch_session_run_on(&resources, options, comm, steps, work);
+    launch_resources_close(&resources);
     return status;
 }
 
@@ -464,7 +445,7 @@ lucid_comm *launch_session_comm(const launch_session *session) {
 }
 
 const lucid_model *launch_session_model(const launch_session *session) {
-    return session->model;
+    return session->resources->model;
 }
 
 const lucid_context *launch_session_context(const launch_session *session) {
@@ -472,5 +453,5 @@ const lucid_context *launch_session_context(const launch_session *session) {
 }
 
 const launch_vocabulary *launch_session_vocabulary(const launch_session *session) {
-    return &session->vocabulary;
+    return &session->resources->vocabulary;
 }

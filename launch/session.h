@@ -9,7 +9,7 @@
 
 #include "launch/options.h"
 #include "launch/progress.h"
-#include "launch/vocabulary.h"
+#include "launch/resources.h"
 #include "runtime/files/safetensors.h"
 #include "runtime/model/context.h"
 
@@ -29,6 +29,10 @@ typedef struct {
 
 /* Opens the model of --model, and runs the command. Collective; agreed. */
 lucid_status launch_session_run(const launch_options *options, lucid_comm *comm, const launch_work *steps, void *work);
+
+/* The same with what the job has opened: comm may be a part of it, whose rank 0 drives. */
+lucid_status launch_session_run_on(const launch_resources *resources, const launch_options *options, lucid_comm *comm,
+                                   const launch_work *steps, void *work);
 
 /* What follows is for rank 0, inside of prepare and run. */
 

@@ -89,9 +89,10 @@ size_t lucid_cache_bytes(const lucid_cache_config *config, int world_size) {
     return bytes;
 }
 
+/* The other ranks of this host may hold caches of other texts: all ranks of the job share its memory. */
 static lucid_status check_memory(const lucid_cache *c) {
     const lucid_memory memory = lucid_memory_read("");
-    const size_t left = lucid_memory_share(&memory, c->comm->local_size);
+    const size_t left = lucid_memory_share(&memory, c->comm->job->local_size);
     const size_t bytes = lucid_cache_bytes(&c->config, c->comm->world_size);
     if (bytes <= left) return LUCID_OK;
     return lucid_fail(LUCID_ERR_MEMORY,
