@@ -1,6 +1,6 @@
-/* lucid eval niah: the samples of an evaluation, answered by groups of ranks that each hold the model and a text of
- * their own. The first rank of each group drives it; which samples are whose is a function of their numbers alone, and
- * all meet in the folder of --output. */
+/* lucid eval niah: the samples of an evaluation, answered by groups of ranks that each hold a text of their own. The
+ * first rank of each group drives it; which samples are whose is a function of their numbers alone, and all meet in the
+ * folder of --output. Rank 0 alone opens that folder, before any group begins, and makes the reports after all. */
 #include "launch/answer.h"
 #include "launch/commands.h"
 #include "launch/eval_folder.h"
@@ -8,6 +8,7 @@
 #include "launch/job.h"
 #include "launch/share.h"
 #include "runtime/eval/report.h"
+#include "runtime/model/fingerprint.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -16,10 +17,13 @@
 typedef struct {
     const launch_options *options;
     int group, n_groups;
+    launch_resources resources;
     launch_session *session;
-    launch_eval_set set;
-    launch_eval_folder folder;
+    launch_eval_set set;       /* on the groups' first ranks */
+    launch_eval_folder folder; /* on rank 0 */
+    bool *answered;            /* (set.n_samples) by a run before */
     /* This group's */
+    launch_eval_answers answers;
     launch_progress progress;
     double work, work_done; /* flops of reading all samples; of those that are done */
     double reading;         /* flops of the context that is being read */
@@ -31,9 +35,7 @@ typedef struct {
 /* --- progress --- */
 
 static bool is_mine(const evaluation *e, const launch_eval_cell *cell, int64_t i) {
-    const int64_t index = cell->given ? cell->given[i].index : i;
-    return i % e->n_groups == e->group &&
-           !lucid_eval_records_have(&e->folder.records, cell->name, cell->max_length, index);
+    return i % e->n_groups == e->group && !e->answered[cell->first + i];
 }
 
 /* While the session's text is empty. */
@@ -119,7 +121,7 @@ static lucid_status answer_sample(evaluation *e, const launch_eval_cell *cell, c
         if (!status) status = lucid_eval_records_add(&records, cell->name, sample, q, answer, n_bytes);
         free(answer);
     }
-    if (!status) status = launch_eval_folder_add(&e->folder, &records);
+    if (!status) status = launch_eval_answers_add(&e->answers, &records);
     for (int64_t i = 0; i < records.n; i++) e->score += records.items[i].score;
     e->n_answers += records.n;
     lucid_eval_records_free(&records);
@@ -141,34 +143,84 @@ static lucid_status answer_cell(evaluation *e, const launch_eval_cell *cell) {
 
 /* --- a group's first rank --- */
 
-/* What must be the same for answers to stand side by side. */
-static json_t *describe_run(const evaluation *e, const launch_session *session) {
-    const launch_options *o = e->options;
-    json_t *same = json_pack("{s:s, s:I, s:i, s:i, s:s}", "model", o->model, "parameters",
-                             (json_int_t)launch_session_model(session)->n_parameters, "bos", o->bos, "cache_dtype",
-                             o->cache_dtype, "isa", o->isa);
-    return json_pack("{s:o, s:O}", "lucid_eval", same, "tasks", e->set.tasks);
-}
-
 static lucid_status prepare(void *work, launch_session *session, launch_needs *needs) {
     evaluation *e = work;
-    LUCID_TRY(launch_eval_set_make(&e->set, e->options, launch_session_vocabulary(session)));
     needs->max_tokens = e->set.max_tokens;
     launch_session_watch(session, show_progress, e);
-    return launch_eval_folder_open(&e->folder, e->options->output, describe_run(e, session), e->options->resume);
+    return LUCID_OK;
+}
+
+static lucid_status answer_all(evaluation *e) {
+    lucid_status status = launch_eval_answers_open(&e->answers, e->options->output, e->options->job_id, e->group);
+    for (int c = 0; !status && c < e->set.n_cells; c++) status = answer_cell(e, &e->set.cells[c]);
+    const lucid_status closed = launch_eval_answers_close(&e->answers);
+    return status ? status : closed;
 }
 
 static lucid_status run(void *work, launch_session *session) {
     evaluation *e = work;
     e->session = session;
     plan_work(e);
-    LUCID_TRY(launch_eval_folder_begin(&e->folder, e->options->job_id, e->group));
     e->progress = launch_progress_make(e->options->progress, e->group, 1);
     launch_progress_begin(&e->progress);
-    lucid_status status = LUCID_OK;
-    for (int c = 0; !status && c < e->set.n_cells; c++) status = answer_cell(e, &e->set.cells[c]);
+    const lucid_status status = answer_all(e);
     launch_progress_end(&e->progress);
     return status;
+}
+
+/* --- the folder, on rank 0 --- */
+
+/* What must be the same for answers to stand side by side; NULL: no memory. */
+static json_t *describe_run(const evaluation *e, const char *fingerprint) {
+    const launch_options *o = e->options;
+    json_t *same = json_pack("{s:s, s:s, s:i, s:i, s:s, s:i}", "model", o->model, "fingerprint", fingerprint, "bos",
+                             o->bos, "cache_dtype", o->cache_dtype, "isa", o->isa, "blas", o->blas);
+    return json_pack("{s:o, s:O}", "lucid_eval", same, "tasks", e->set.tasks);
+}
+
+static lucid_status open_folder(evaluation *e) {
+    const launch_options *o = e->options;
+    char fingerprint[LUCID_FINGERPRINT_MAX];
+    const int64_t max_context = o->max_context ? o->max_context : e->set.max_tokens;
+    LUCID_TRY(lucid_model_fingerprint(fingerprint, e->resources.model, max_context));
+    LUCID_TRY(launch_eval_folder_open(&e->folder, o->output, describe_run(e, fingerprint), o->resume));
+    return launch_eval_folder_make(&e->folder);
+}
+
+static bool is_answered(const evaluation *e, const launch_eval_cell *cell, int64_t i) {
+    const int64_t index = cell->given ? cell->given[i].index : i;
+    return lucid_eval_records_have(&e->folder.records, cell->name, cell->max_length, index);
+}
+
+static void mark_answered(evaluation *e) {
+    for (int c = 0; c < e->set.n_cells; c++) {
+        const launch_eval_cell *cell = &e->set.cells[c];
+        for (int64_t i = 0; i < cell->n_samples; i++) e->answered[cell->first + i] = is_answered(e, cell, i);
+    }
+}
+
+/* Other hosts may see the folder as it was a while ago, so answers that did not come are no reason to begin anew. */
+static lucid_status check_complete(const evaluation *e) {
+    for (int c = 0; c < e->set.n_cells; c++) {
+        const launch_eval_cell *cell = &e->set.cells[c];
+        for (int64_t i = 0; i < cell->n_samples; i++)
+            if (!is_answered(e, cell, i))
+                return lucid_fail(LUCID_ERR_IO,
+                                  "%s: answers are missing, the first to task %s, length %" PRId64 ", sample %" PRId64
+                                  ": see that all hosts share the folder, and go on with --resume",
+                                  e->options->output, cell->name, cell->max_length, i);
+    }
+    return LUCID_OK;
+}
+
+static lucid_status finish(evaluation *e, const lucid_comm *comm) {
+    LUCID_TRY(launch_eval_folder_collect(&e->folder));
+    LUCID_TRY(check_complete(e));
+    LUCID_TRY(launch_eval_folder_write(&e->folder, e->options, comm));
+    if (e->options->quiet) return LUCID_OK;
+    lucid_eval_table(stdout, &e->folder.records);
+    printf("heat map: %s/heatmap.svg\n", e->options->output);
+    return LUCID_OK;
 }
 
 /* --- the command --- */
@@ -182,26 +234,40 @@ static lucid_status check_groups(evaluation *e, const lucid_comm *comm) {
     return LUCID_OK;
 }
 
+/* Makes the samples on the first rank of each group. */
+static lucid_status make_set(evaluation *e, lucid_comm *comm) {
+    const bool drives = comm->rank % (comm->world_size / e->n_groups) == 0;
+    LUCID_TRY(launch_resources_open(&e->resources, e->options, comm, drives));
+    return lucid_comm_agree(comm,
+                            drives ? launch_eval_set_make(&e->set, e->options, &e->resources.vocabulary) : LUCID_OK);
+}
+
+/* Opens the folder, and tells all which samples are answered in it. */
+static lucid_status share_folder(evaluation *e, lucid_comm *comm) {
+    LUCID_TRY(lucid_comm_agree(comm, comm->rank ? LUCID_OK : open_folder(e)));
+    int64_t n = e->set.n_samples;
+    LUCID_TRY(lucid_comm_broadcast(comm, &n, sizeof n, 0));
+    e->answered = calloc((size_t)n + 1, sizeof *e->answered);
+    LUCID_TRY(lucid_comm_agree(
+        comm, e->answered ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory for %" PRId64 " samples", n)));
+    if (comm->rank == 0) mark_answered(e);
+    return lucid_comm_broadcast(comm, e->answered, (size_t)n * sizeof *e->answered, 0);
+}
+
 static lucid_status run_group(evaluation *e, lucid_comm *comm) {
     const launch_work steps = {prepare, run};
-    if (e->n_groups == 1) return launch_session_run(e->options, comm, &steps, e);
+    if (e->n_groups == 1) return launch_session_run_on(&e->resources, e->options, comm, &steps, e);
     lucid_comm *part;
     LUCID_TRY(lucid_comm_split(&part, comm, e->group));
-    const lucid_status status = launch_session_run(e->options, part, &steps, e);
+    const lucid_status status = launch_session_run_on(&e->resources, e->options, part, &steps, e);
     lucid_comm_close(part);
     return status;
 }
 
-static lucid_status finish(evaluation *e, const lucid_comm *comm) {
-    LUCID_TRY(launch_eval_folder_finish(&e->folder, e->options, comm));
-    if (e->options->quiet) return LUCID_OK;
-    lucid_eval_table(stdout, &e->folder.records);
-    printf("heat map: %s/heatmap.svg\n", e->options->output);
-    return LUCID_OK;
-}
-
 static lucid_status evaluate(evaluation *e, lucid_comm *comm) {
     LUCID_TRY(lucid_comm_agree(comm, check_groups(e, comm)));
+    LUCID_TRY(make_set(e, comm));
+    LUCID_TRY(share_folder(e, comm));
     const lucid_status status = run_group(e, comm);
     LUCID_TRY(lucid_comm_rendezvous(comm)); /* one group may have far more to read than another */
     LUCID_TRY(lucid_comm_agree(comm, status));
@@ -216,6 +282,8 @@ lucid_status launch_eval_niah(const launch_options *options, lucid_comm *comm) {
     if (!status) status = evaluate(&e, comm);
     launch_eval_folder_close(&e.folder);
     launch_eval_set_free(&e.set);
+    launch_resources_close(&e.resources);
+    free(e.answered);
     free(words);
     return status;
 }

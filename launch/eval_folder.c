@@ -74,7 +74,12 @@ static lucid_status merge_run(json_t *run, json_t *other, const char *folder) {
     json_t *tasks = json_object_get(run, "tasks"), *task;
     const char *name;
     if (!tasks) return json_object_update(run, other) ? lucid_fail(LUCID_ERR_MEMORY, "no memory") : LUCID_OK;
-    if (!json_equal(json_object_get(run, "lucid_eval"), json_object_get(other, "lucid_eval")))
+    const json_t *same = json_object_get(other, "lucid_eval");
+    if (!json_object_get(same, "fingerprint") && json_object_get(json_object_get(run, "lucid_eval"), "fingerprint"))
+        return lucid_fail(LUCID_ERR_INPUT,
+                          "%s/run.json is of an older version, which did not note the weights: name another folder",
+                          folder);
+    if (!json_equal(json_object_get(run, "lucid_eval"), same))
         return lucid_fail(LUCID_ERR_INPUT, "%s/run.json is of another model, or options that change answers", folder);
     json_object_foreach(json_object_get(other, "tasks"), name, task) {
         const json_t *known = json_object_get(tasks, name);
@@ -132,9 +137,11 @@ static void write_heatmap(FILE *stream, const launch_eval_folder *folder) {
 }
 
 static lucid_status make_folder(launch_eval_folder *folder) {
-    folder->made = mkdir(folder->path, 0777) == 0;
-    if (folder->made || errno == EEXIST) return LUCID_OK;
-    return lucid_fail(LUCID_ERR_IO, "%s: %s", folder->path, strerror(errno));
+    if (mkdir(folder->path, 0777) == 0)
+        folder->made = true;
+    else if (errno != EEXIST)
+        return lucid_fail(LUCID_ERR_IO, "%s: %s", folder->path, strerror(errno));
+    return LUCID_OK;
 }
 
 static lucid_status find_file(void *found, const char *path) {
@@ -143,33 +150,53 @@ static lucid_status find_file(void *found, const char *path) {
     return LUCID_OK;
 }
 
-/* Other groups may have answers in the folder already. */
-static void remove_empty(launch_eval_folder *folder) {
+lucid_status launch_eval_folder_make(launch_eval_folder *folder) {
+    char path[PATH_MAX];
+    LUCID_TRY(make_folder(folder));
+    return write_file(path, folder, "run.json", write_run);
+}
+
+static void remove_empty(const launch_eval_folder *folder) {
     char path[PATH_MAX];
     bool found = false;
-    if (folder->answers_path) unlink(folder->answers_path);
-    if (!folder->made || each_file(folder->path, find_file, &found) || found) return;
+    if (each_file(folder->path, find_file, &found) || found) return;
     if (!join_path(path, folder->path, "run.json")) unlink(path);
     rmdir(folder->path);
 }
 
-lucid_status launch_eval_folder_begin(launch_eval_folder *folder, const char *job_id, int group) {
-    char path[PATH_MAX];
-    LUCID_TRY(make_folder(folder));
-    LUCID_TRY(write_file(path, folder, "run.json", write_run));
-    if (asprintf(&folder->answers_path, "%s/answers.%s.%d.jsonl", folder->path, job_id, group) < 0)
-        folder->answers_path = NULL;
-    if (!folder->answers_path) return lucid_fail(LUCID_ERR_MEMORY, "no memory");
-    folder->answers = fopen(folder->answers_path, "we");
-    if (folder->answers) return LUCID_OK;
-    return lucid_fail(LUCID_ERR_IO, "%s: %s", folder->answers_path, strerror(errno));
+void launch_eval_folder_close(launch_eval_folder *folder) {
+    if (folder->made) remove_empty(folder);
+    json_decref(folder->run);
+    lucid_eval_records_free(&folder->records);
+    *folder = (launch_eval_folder){0};
 }
 
-lucid_status launch_eval_folder_add(launch_eval_folder *folder, const lucid_eval_records *sample) {
-    folder->n_added++;
-    lucid_eval_records_write(folder->answers, sample, 0);
-    if (fflush(folder->answers) == 0 && !ferror(folder->answers)) return LUCID_OK;
-    return lucid_fail(LUCID_ERR_IO, "%s: %s", folder->answers_path, strerror(errno));
+/* --- a group's answers --- */
+
+lucid_status launch_eval_answers_open(launch_eval_answers *answers, const char *folder, const char *job_id, int group) {
+    *answers = (launch_eval_answers){0};
+    if (asprintf(&answers->path, "%s/answers.%s.%d.jsonl", folder, job_id, group) < 0) answers->path = NULL;
+    if (!answers->path) return lucid_fail(LUCID_ERR_MEMORY, "no memory");
+    answers->stream = fopen(answers->path, "wxe");
+    if (answers->stream) return LUCID_OK;
+    return lucid_fail(LUCID_ERR_IO, "%s: %s", answers->path, strerror(errno));
+}
+
+lucid_status launch_eval_answers_add(launch_eval_answers *answers, const lucid_eval_records *sample) {
+    answers->n_added++;
+    lucid_eval_records_write(answers->stream, sample, 0);
+    if (fflush(answers->stream) == 0 && !ferror(answers->stream)) return LUCID_OK;
+    return lucid_fail(LUCID_ERR_IO, "%s: %s", answers->path, strerror(errno));
+}
+
+lucid_status launch_eval_answers_close(launch_eval_answers *answers) {
+    lucid_status status = LUCID_OK;
+    if (answers->stream && fclose(answers->stream))
+        status = lucid_fail(LUCID_ERR_IO, "%s: %s", answers->path, strerror(errno));
+    if (answers->stream && answers->n_added == 0) unlink(answers->path);
+    free(answers->path);
+    *answers = (launch_eval_answers){0};
+    return status;
 }
 
 /* --- the end --- */
@@ -199,11 +226,10 @@ static lucid_status write_all(launch_eval_folder *folder, const launch_options *
     return each_file(folder->path, remove_file, path);
 }
 
-lucid_status launch_eval_folder_finish(launch_eval_folder *folder, const launch_options *options,
-                                       const lucid_comm *comm) {
+lucid_status launch_eval_folder_collect(launch_eval_folder *folder) {
     lucid_eval_records_free(&folder->records);
     LUCID_TRY(each_file(folder->path, read_file, &folder->records));
-    return write_all(folder, options, comm);
+    return lucid_eval_records_sort(&folder->records, folder->path);
 }
 
 lucid_status launch_eval_folder_gather(launch_eval_folder *folder, const char *path) {
@@ -217,17 +243,6 @@ lucid_status launch_eval_folder_gather(launch_eval_folder *folder, const char *p
 
 lucid_status launch_eval_folder_write(launch_eval_folder *folder, const launch_options *options,
                                       const lucid_comm *comm) {
-    char path[PATH_MAX];
-    LUCID_TRY(make_folder(folder));
-    LUCID_TRY(write_file(path, folder, "run.json", write_run));
+    LUCID_TRY(launch_eval_folder_make(folder));
     return write_all(folder, options, comm);
-}
-
-void launch_eval_folder_close(launch_eval_folder *folder) {
-    if (folder->answers) fclose(folder->answers);
-    if (folder->n_added == 0) remove_empty(folder);
-    free(folder->answers_path);
-    json_decref(folder->run);
-    lucid_eval_records_free(&folder->records);
-    *folder = (launch_eval_folder){0};
 }

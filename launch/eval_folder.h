@@ -14,35 +14,44 @@
 typedef struct {
     const char *path;
     json_t *run;                /* {"lucid_eval": what must be the same, "tasks": {name: configuration}} */
-    lucid_eval_records records; /* sorted: of a run before; after finish, all */
-    FILE *answers;
-    char *answers_path;
-    bool made;       /* by this run */
-    int64_t n_added; /* samples */
+    lucid_eval_records records; /* sorted: of a run before; after collect, all */
+    bool made;                  /* by this run */
 } launch_eval_folder;
 
 /* Takes run over. Reads what a run before left, and writes nothing. Errors: USAGE where there is such without resume;
  * INPUT where it is of another model or task; IO; MEMORY. Close also after a failure. */
 lucid_status launch_eval_folder_open(launch_eval_folder *folder, const char *path, json_t *run, bool resume);
 
-/* Makes the folder and run.json, and opens a new file of answers for this group of this job. */
-lucid_status launch_eval_folder_begin(launch_eval_folder *folder, const char *job_id, int group);
+/* Makes the folder and run.json. */
+lucid_status launch_eval_folder_make(launch_eval_folder *folder);
+
+/* A group's own file of answers in a folder that was made. */
+typedef struct {
+    FILE *stream; /* NULL: none is open */
+    char *path;
+    int64_t n_added; /* samples */
+} launch_eval_answers;
+
+lucid_status launch_eval_answers_open(launch_eval_answers *answers, const char *folder, const char *job_id, int group);
 
 /* Appends a sample's records, and flushes. */
-lucid_status launch_eval_folder_add(launch_eval_folder *folder, const lucid_eval_records *sample);
+lucid_status launch_eval_answers_add(launch_eval_answers *answers, const lucid_eval_records *sample);
 
-/* Writes the reports from all groups' answers, and removes those. */
-lucid_status launch_eval_folder_finish(launch_eval_folder *folder, const launch_options *options,
-                                       const lucid_comm *comm);
+/* What was added is where other hosts can read it; a file without answers goes. Errors: IO. Fine on zeros. */
+lucid_status launch_eval_answers_close(launch_eval_answers *answers);
+
+/* Reads the answers of all groups, which closed their files, in place of those known before. */
+lucid_status launch_eval_folder_collect(launch_eval_folder *folder);
 
 /* Adds what a finished folder holds to a folder that was opened with an empty run. Errors: INPUT where it is not
  * finished, or of another model than those before it. */
 lucid_status launch_eval_folder_gather(launch_eval_folder *folder, const char *path);
-/* Writes all that was gathered. Errors: INPUT where there is nothing, or two answers to one question; IO; MEMORY. */
+/* Makes the folder of what was collected or gathered: its reports take the place of the answers' files. Errors: INPUT
+ * where there is nothing, or two answers to one question; IO; MEMORY. */
 lucid_status launch_eval_folder_write(launch_eval_folder *folder, const launch_options *options,
                                       const lucid_comm *comm);
 
-/* A run that failed before its first answer leaves nothing. Fine on zeros. */
+/* A folder that this run made and that holds no answers goes. Fine on zeros. */
 void launch_eval_folder_close(launch_eval_folder *folder);
 
 #endif

@@ -212,7 +212,12 @@ static lucid_status make_given(launch_eval_set *set, const launch_options *o) {
 lucid_status launch_eval_set_make(launch_eval_set *set, const launch_options *options,
                                   const launch_vocabulary *vocabulary) {
     *set = (launch_eval_set){.vocabulary = vocabulary, .tasks = json_object()};
-    return options->samples ? make_given(set, options) : make_cells(set, options);
+    LUCID_TRY(options->samples ? make_given(set, options) : make_cells(set, options));
+    for (int c = 0; c < set->n_cells; c++) {
+        set->cells[c].first = set->n_samples;
+        set->n_samples += set->cells[c].n_samples;
+    }
+    return LUCID_OK;
 }
 
 void launch_eval_set_free(launch_eval_set *set) {

@@ -16,6 +16,7 @@ typedef struct {
     int64_t max_length, n_samples;
     lucid_niah_task task;           /* where samples are made */
     const lucid_niah_sample *given; /* (n_samples), else NULL */
+    int64_t first;                  /* samples of the cells before it */
     double flops;                   /* of reading a sample, for whoever plans */
 } launch_eval_cell;
 
@@ -23,6 +24,7 @@ typedef struct {
     const launch_vocabulary *vocabulary;
     launch_eval_cell *cells; /* (n_cells) */
     int n_cells;
+    int64_t n_samples;  /* of all cells */
     int64_t n_new;      /* most tokens of an answer */
     const char *stop;   /* that ends one; NULL: nothing */
     int64_t max_tokens; /* of the longest prompt and its answer */

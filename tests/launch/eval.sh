@@ -79,12 +79,78 @@ killed() {
     same killed finished
 }
 
+# An evaluation by two groups of which the second's begins late, as it reads its text slowly: the first waits, for what
+# it would write meanwhile is not of a run before.
+late_group() {
+    local job=(eval niah --model "$PWD/m" --template short --haystack text --haystack-text text.txt --lengths 700 --count 4
+        --max-new 2 --quiet --group-size 1) a=$PWD/late pid
+    cp long.txt text.txt
+    succeed "${job[@]}" --output prompt
+    mkdir slow
+    mkfifo slow/text.txt
+    (
+        for ((i = 0; i < 30; i++)); do
+            [[ $(cat "$a"/answers.*.jsonl 2>/dev/null | wc -l) == 0 ]] || break
+            sleep 0.05
+        done
+        exec cat text.txt >slow/text.txt
+    ) &
+    pid=$!
+    timeout -k 5 60 mpirun --oversubscribe -n 1 "$lucid" "${job[@]}" --output "$a" : -n 1 -wdir "$PWD/slow" "$lucid" "${job[@]}" --output "$a" \
+        2>stderr.txt || complain "a late group: $(cat stderr.txt)"
+    kill "$pid" 2>/dev/null
+    wait "$pid" 2>/dev/null
+    same prompt late
+}
+
+# What a group wrote does not reach the one that makes the reports.
+lost_answers() {
+    local job=(eval niah --model m --template short --lengths 1000 --needles 2 --count 60 --max-new 30) pid tries
+    timeout -k 5 100 mpirun --oversubscribe -n 2 "$lucid" "${job[@]}" --group-size 1 --output lost >/dev/null 2>stderr.txt &
+    pid=$!
+    for ((tries = 0; tries < 500; tries++)); do
+        [[ ! -s $(echo lost/answers.*.1.jsonl) ]] || break
+        sleep 0.02
+    done
+    rm lost/answers.*.1.jsonl
+    wait "$pid"
+    expect "exit code where answers are lost" $? 1
+    grep -Eq '^lucid: .*lost: answers are missing, the first to task niah_short_noise_k2, length 1000, sample 1: .*--resume' stderr.txt ||
+        complain "lost answers: $(cat stderr.txt)"
+    expect "files where answers are lost" "$(ls lost | sed 's/answers.*\.0\./answers.0./' | paste -sd' ')" "answers.0.jsonl run.json"
+    succeed "${job[@]}" --output lost --resume
+    same finished lost
+}
+
+# Groups of one rank each: threads are those of a rank of the whole job, and so is its share of memory.
+whole_job() {
+    local job=(eval niah --model m --template short --count 1 --max-new 1 --quiet) n left=()
+    timeout -k 5 60 taskset -c 0 mpirun --oversubscribe -n 2 "$lucid" "${job[@]}" --output crowd --lengths 400 --group-size 1 2>stderr.txt ||
+        complain "two groups on a core: $(cat stderr.txt)"
+    grep -q '2 ranks of 1 thread share 1 core' stderr.txt || complain "no warning of two groups on a core: $(cat stderr.txt)"
+    for n in 1 4; do
+        on_ranks $n "${job[@]}" --output large --lengths 400 --max-context 1G --group-size 1 && complain "a context of 1G tokens fits"
+        left+=("$(sed -En 's/.*a rank, and ([0-9]+)\.[0-9] MiB are left.*/\1/p' stderr.txt)")
+    done
+    [[ -n ${left[1]} && $((left[1] * 3)) -lt ${left[0]} ]] || complain "memory left to one rank and to each of four: ${left[*]} MiB"
+    [[ ! -e large ]] || complain "a run that does not fit leaves $(ls large)"
+}
+
 grown() {
     succeed "${niah[@]}" --output grown --count 3 --needles 1 --lengths 700
     succeed "${niah[@]}" --output grown --resume
     same whole grown
     refuse 1 "grown/run.json is of another model" "${niah[@]}" --model other --output grown --resume
     refuse 1 "grown/run.json: task niah_short_noise_k1 is another one" "${niah[@]}" --seed 1 --output grown --resume
+    cp -r m retrained
+    put retrained/model.safetensors $(($(stat -c %s m/model.safetensors) - 4)) '\x00\x00\x80\x3e'
+    mv m original
+    mv retrained m
+    refuse 1 "grown/run.json is of another model" "${niah[@]}" --output grown --resume
+    mv m retrained
+    mv original m
+    sed -i 's/"fingerprint": "[^"]*"/"parameters": 123/' grown/run.json
+    refuse 1 "grown/run.json is of an older version" "${niah[@]}" --output grown --resume
     echo '{"tasks": {}}' >grown/run.json
     refuse 1 "grown/run.json: says of no model" "${niah[@]}" --output grown --resume
 }
@@ -166,6 +232,9 @@ ranks_and_groups
 progress
 lengths_fit
 killed
+lost_answers
+late_group
+whole_job
 grown
 parts
 given
