@@ -12,7 +12,8 @@ if(LUCID_CUDA)
     if(LUCID_NVCC)
         set(CMAKE_CUDA_COMPILER ${LUCID_NVCC})
         if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-            set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real) # A100; H100, H200, GH200
+            # A100 and its kin, and as PTX what comes later; H100, H200, GH200
+            set(CMAKE_CUDA_ARCHITECTURES 80 90a-real)
         endif()
         set(CMAKE_CUDA_STANDARD 17)
         enable_language(CUDA)

@@ -31,7 +31,8 @@ static const kernel_set *find_set(lucid_cuda_shape shape, lucid_cuda_set set) {
     return NULL;
 }
 
-/* The program holds an image of a kernel for the current device or does not: compiled for 90a, only Hopper runs it. */
+/* The program holds an image of a kernel for the current device or does not: compiled for 90a, only Hopper runs it, and
+ * without PTX no later device does. */
 lucid_cuda_set lucid_cuda_best(lucid_cuda_shape shape) {
     const kernel_set *all = find_set(shape, LUCID_CUDA_SM80), *hopper = find_set(shape, LUCID_CUDA_SM90A);
     cudaFuncAttributes attributes;
