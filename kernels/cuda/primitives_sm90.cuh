@@ -81,22 +81,33 @@ LUCID_DEVICE uint64_t right_operand(const void *at) {
            (uint64_t)1 << 62;
 }
 
-/* Registers that products read or write are settled: before the first product that uses them, */
-LUCID_DEVICE void products_begin() {
+/* To the compiler they change here: arithmetic on them stays before or behind, which a clobber of memory alone does not
+ * make it. */
+LUCID_DEVICE void settle(float &x) {
+    asm volatile("" : "+f"(x)::"memory");
+}
+LUCID_DEVICE void settle(uint32_t &x) {
+    asm volatile("" : "+r"(x)::"memory");
+}
+template <typename T, int N> LUCID_DEVICE void settle(T (&x)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; i++) settle(x[i]);
+}
+
+/* Before products: left operands and the accumulators that are added to, which are then left alone, */
+template <typename... Registers> LUCID_DEVICE void products_begin(Registers &...registers) {
+    (settle(registers), ...);
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 LUCID_DEVICE void products_commit() {
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
-/* and from here on, for all but the latest N groups; accumulators are then to be passed to products_end. */
+/* until all but the latest N groups are done and theirs have been passed on. */
 template <int N> LUCID_DEVICE void products_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
 }
-/* Keeps the compiler from using them earlier. */
-template <int COLUMNS> LUCID_DEVICE void products_end(float (&c)[COLUMNS][4]) {
-#pragma unroll
-    for (int n = 0; n < COLUMNS; n++)
-        asm volatile("" : "+f"(c[n][0]), "+f"(c[n][1]), "+f"(c[n][2]), "+f"(c[n][3])::"memory");
+template <typename... Registers> LUCID_DEVICE void products_end(Registers &...registers) {
+    (settle(registers), ...);
 }
 
 #define LUCID_ACC1(c, n) "+f"(c[n][0]), "+f"(c[n][1]), "+f"(c[n][2]), "+f"(c[n][3])

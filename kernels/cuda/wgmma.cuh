@@ -193,7 +193,7 @@ template <typename Tag, int PANELS> struct wgmma_rows {
 /* Walks over the item's records, of which the warpgroup needs the first `used`, and releases them all. weigh(scores, j,
  * stage): scores become weights; then rescale(), where acc waits for it. */
 template <typename Tag, int PANELS, typename Weigh, typename Rescale>
-LUCID_DEVICE void wgmma_walk(const wgmma_shared<PANELS> &shared, const wgmma_rows<Tag, PANELS> &rows,
+LUCID_DEVICE void wgmma_walk(const wgmma_shared<PANELS> &shared, wgmma_rows<Tag, PANELS> &rows,
                              mma_values<1, PANELS> &acc, int n, int used, const mma_lane &at, Weigh weigh,
                              Rescale rescale) {
     constexpr int values = wgmma_sizes<PANELS>::matrix_bytes;
@@ -201,7 +201,7 @@ LUCID_DEVICE void wgmma_walk(const wgmma_shared<PANELS> &shared, const wgmma_row
     if (used > 0) {
         mma_scores<1> scores;
         const unsigned char *stage = shared.wait_full(0);
-        products_begin();
+        products_begin(rows.a);
         rows.scores(scores, stage);
         products_wait<0>();
         products_end(scores.s[0]);
@@ -212,20 +212,20 @@ LUCID_DEVICE void wgmma_walk(const wgmma_shared<PANELS> &shared, const wgmma_row
     for (int j = 0; j + 1 < used; j++) {
         mma_scores<1> scores;
         const unsigned char *next = shared.wait_full(j + 1);
-        products_begin();
+        products_begin(rows.a, weights, acc.v[0]);
         rows.scores(scores, next);
         wgmma_apply(acc, weights, shared.stage(j) + values);
         products_wait<1>();
         products_end(scores.s[0]);
         weigh(scores, j + 1, next);
         products_wait<0>();
-        products_end(acc.v[0]);
+        products_end(weights, acc.v[0]);
         shared.release(j, at);
         rescale();
         wgmma_round(weights, scores);
     }
     if (used > 0) {
-        products_begin();
+        products_begin(weights, acc.v[0]);
         wgmma_apply(acc, weights, shared.stage(used - 1) + values);
         products_wait<0>();
         products_end(acc.v[0]);
@@ -278,7 +278,7 @@ template <typename Tag, int PANELS> struct wgmma_solver {
 
     /* The weights of the row block's granule h; acc waits for them. */
     LUCID_DEVICE_MEMBER void weigh_own(mma_scores<1> &weights, int h) {
-        products_begin();
+        products_begin(rows.a);
         rows.scores(weights, shared.rows(h));
         products_wait<0>();
         products_end(weights.s[0]);
@@ -288,7 +288,7 @@ template <typename Tag, int PANELS> struct wgmma_solver {
     LUCID_DEVICE_MEMBER void apply_own(const mma_scores<1> &scores, const unsigned char *rounded) {
         uint32_t weights[KEY_GROUPS][4];
         wgmma_round(weights, scores);
-        products_begin();
+        products_begin(weights, acc.v[0]);
         wgmma_apply(acc, weights, rounded);
         products_wait<0>();
         products_end(acc.v[0]);

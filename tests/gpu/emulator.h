@@ -64,10 +64,20 @@ struct warp_state {
     int arrived[2];
 };
 
+/* Registers that products use, while they do. */
+struct register_range {
+    const void *first, *last; /* behind the last */
+};
+
+/* Accumulators of products, here as long as these are under way or their end has not been told. */
+struct accumulators {
+    float (*c)[4];
+    std::vector<float> values;
+};
+
 /* A thread's part of a warpgroup's product, carried out when it is waited for. */
 struct product {
     float (*c)[4];
-    std::vector<float> before; /* c as it was, where this is the first product under way that changes it */
     int columns, group;
     bool sum, across;
     float a[2][16]; /* rows lane / 4 and + 8 */
@@ -89,9 +99,11 @@ struct thread_state {
     std::vector<std::vector<copy16>> groups; /* committed copies, oldest first */
     std::vector<copy16> copies;              /* not committed */
     std::vector<product> products;           /* under way, oldest first */
+    std::vector<accumulators> sums;          /* theirs */
     int product_groups;                      /* committed so far */
     bool products_begun;
-    bool acquired; /* what others wrote, and no fence since for copies by another path */
+    std::vector<register_range> settled; /* before they began */
+    bool acquired;                       /* what others wrote, and no fence since for copies by another path */
 };
 
 enum { SHARED_ALIGNMENT = 1024 };
@@ -157,6 +169,7 @@ static void thread_main() {
     (*kernel)();
     if (!now->copies.empty()) fail("ends with copies that were never committed");
     if (!now->products.empty()) fail("ends with products that were never waited for");
+    if (!now->sums.empty()) fail("ends with accumulators whose products were never ended");
     now->done = true;
     now->block->left--;
     _longjmp(scheduler, 1);

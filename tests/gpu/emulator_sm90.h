@@ -1,8 +1,8 @@
 /* What kernels/cuda/primitives_sm90.cuh has, for the emulator: barriers that count bytes, bulk copies that arrive in
- * any order, products of a warpgroup. A product's registers are NaN until it is waited for, and its right operand is
- * read only then, so that a stage given back too early, or a result used too early, shows. Operands in shared memory
- * are found by the canonical layouts of the PTX manual. Of fences one is looked for, that of a thread that acquires and
- * then copies; for the rest, memory orders stay for a GPU to show. */
+ * any order, products of a warpgroup. A product's accumulators are NaN until its end, and its right operand is read
+ * only when it is waited for, so that a stage given back too early, or a result used too early, shows. Operands in
+ * shared memory are found by the canonical layouts of the PTX manual. Of fences one is looked for, that of a thread
+ * that acquires and then copies; for the rest, memory orders stay for a GPU to show. */
 #ifndef LUCID_TESTS_GPU_EMULATOR_SM90_H
 #define LUCID_TESTS_GPU_EMULATOR_SM90_H
 
@@ -63,16 +63,34 @@ static inline float right_element(const product &p, int k, int n) {
     return p.widen(x);
 }
 
+/* The products' copy of these accumulators; NULL: none of their products is under way. */
+static inline float *sums_of(float (*c)[4]) {
+    for (accumulators &a : now->sums)
+        if (a.c == c) return a.values.data();
+    return NULL;
+}
+
+static inline void take_accumulators(float (*c)[4], int columns) {
+    now->sums.push_back({c, std::vector<float>(&c[0][0], &c[0][0] + 4 * columns)});
+    for (int i = 0; i < 4 * columns; i++) (&c[0][0])[i] = NAN;
+}
+
 static inline void carry_out(const product &p) {
-    if (!p.before.empty()) memcpy(p.c, p.before.data(), p.before.size() * sizeof(float));
+    float *sums = sums_of(p.c);
     int lane = (int)(now->thread_index.x % WARP);
     for (int column = 0; column < p.columns; column++)
         for (int i = 0; i < 4; i++) {
-            double sum = p.sum ? p.c[column][i] : 0;
+            double sum = p.sum ? sums[4 * column + i] : 0;
             for (int k = 0; k < 16; k++)
                 sum += (double)p.a[i / 2][k] * right_element(p, k, 8 * column + lane % 4 * 2 + i % 2);
-            p.c[column][i] = (float)sum;
+            sums[4 * column + i] = (float)sum;
         }
+}
+
+static inline bool is_settled(const void *registers) {
+    for (const register_range &r : now->settled)
+        if (registers >= r.first && registers < r.last) return true;
+    return false;
 }
 
 struct operand {
@@ -83,22 +101,30 @@ struct operand {
 static inline void start_product(float (*c)[4], int columns, const uint32_t (&a)[4], const unsigned char *b, bool sum,
                                  bool across, float (*widen)(uint16_t)) {
     static const char kind = 0;
-    if (!now->products_begun) fail("products whose registers are not settled");
+    if (!now->products_begun || !is_settled(a) || (sum && !sums_of(c) && !is_settled(c)))
+        fail("a product whose registers are not settled");
     const operand *all = exchange(&kind, operand{{a[0], a[1], a[2], a[3]}});
-    product p = {c, {}, columns, now->product_groups, sum, across, {}, b, widen};
+    product p = {c, columns, now->product_groups, sum, across, {}, b, widen};
     int row = (int)(now->thread_index.x % WARP) / 4;
     for (int half = 0; half < 2; half++)
         for (int k = 0; k < 16; k++) {
             uint32_t pair = all[row * 4 + k % 8 / 2].a[half + (k >= 8 ? 2 : 0)];
             p.a[half][k] = widen((uint16_t)(k % 2 ? pair >> 16 : pair));
         }
-    bool first = true;
-    for (const product &other : now->products) first &= other.c != c;
-    if (first) {
-        p.before.assign(&c[0][0], &c[0][0] + 4 * columns);
-        for (int i = 0; i < 4 * columns; i++) (&c[0][0])[i] = NAN;
-    }
+    if (!sums_of(c)) take_accumulators(c, columns);
     now->products.push_back(std::move(p));
+}
+
+/* Accumulators among these registers get their products' sums, once all of them have been waited for. */
+static inline void end_products(const void *first, const void *last) {
+    for (const product &p : now->products)
+        if (p.c >= first && p.c < last) fail("products end that were not waited for");
+    for (size_t i = now->sums.size(); i-- > 0;) {
+        const accumulators &a = now->sums[i];
+        if (a.c < first || a.c >= last) continue;
+        memcpy(a.c, a.values.data(), a.values.size() * sizeof(float));
+        now->sums.erase(now->sums.begin() + (long)i);
+    }
 }
 
 } // namespace emulator
@@ -153,8 +179,9 @@ template <int N> LUCID_DEVICE void take_registers() {
 LUCID_DEVICE const unsigned char *right_operand(const void *at) {
     return (const unsigned char *)at;
 }
-LUCID_DEVICE void products_begin() {
+template <typename... Registers> LUCID_DEVICE void products_begin(Registers &...registers) {
     emulator::now->products_begun = true;
+    emulator::now->settled = {{&registers, &registers + 1}...};
 }
 LUCID_DEVICE void products_commit() {
     emulator::now->product_groups++;
@@ -168,7 +195,8 @@ template <int N> LUCID_DEVICE void products_wait() {
     }
     emulator::now->products_begun &= !products.empty();
 }
-template <int COLUMNS> LUCID_DEVICE void products_end(float (&)[COLUMNS][4]) {
+template <typename... Registers> LUCID_DEVICE void products_end(Registers &...registers) {
+    (emulator::end_products(&registers, &registers + 1), ...);
 }
 
 template <typename Tag> static inline float widen_by(uint16_t x) {
