@@ -17,9 +17,10 @@
 typedef struct {
     const launch_options *options;
     lucid_comm *comm;
-    lucid_training_options run; /* the same on all ranks but for its pointers */
-    lucid_tokens text;          /* all ranks */
-    char *config, *tokenizer;   /* texts; rank 0 */
+    lucid_training_options run;                 /* the same on all ranks but for its pointers */
+    lucid_tokens text;                          /* all ranks */
+    char *config;                               /* text; rank 0 */
+    char *companions[LUCID_MODEL_N_COMPANIONS]; /* texts; rank 0; NULL: none */
     lucid_training *training;
     launch_progress progress;
     lucid_folder output;      /* rank 0; closed: none */
@@ -90,7 +91,8 @@ static lucid_status read_input(train *t) {
     const launch_options *o = t->options;
     LUCID_TRY(lucid_model_config_read(&t->run.model.config, o->model));
     LUCID_TRY(read_file(&t->config, t, "config.json", true));
-    LUCID_TRY(read_file(&t->tokenizer, t, "tokenizer.json", false));
+    for (int i = 0; i < LUCID_MODEL_N_COMPANIONS; i++)
+        LUCID_TRY(read_file(&t->companions[i], t, lucid_model_companions[i], false));
     if (o->training_texts.n) LUCID_TRY(read_text(t));
     t->run.model.bare = o->bare;
     t->run.model.key_gain = o->key_gain;
@@ -284,7 +286,8 @@ static lucid_status save(train *t) {
     int wanted = t->options->output != NULL;
     LUCID_TRY(lucid_comm_broadcast(t->comm, &wanted, sizeof wanted, 0));
     if (!wanted) return LUCID_OK;
-    const lucid_checkpoint_texts texts = {t->config, t->tokenizer};
+    lucid_checkpoint_texts texts = {.config = t->config};
+    for (int i = 0; i < LUCID_MODEL_N_COMPANIONS; i++) texts.companions[i] = t->companions[i];
     return lucid_checkpoint_save(t->training, t->comm, &t->output, &texts, t->options->job_id, (int)t->options->keep);
 }
 
@@ -354,6 +357,6 @@ lucid_status launch_train(const launch_options *options, lucid_comm *comm) {
     lucid_folder_close(&t.output);
     if (t.log) fclose(t.log);
     free(t.config);
-    free(t.tokenizer);
+    for (int i = 0; i < LUCID_MODEL_N_COMPANIONS; i++) free(t.companions[i]);
     return status;
 }

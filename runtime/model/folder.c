@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+const char *const lucid_model_companions[] = {"tokenizer.json", "tokenizer_config.json", "generation_config.json"};
+
 lucid_status lucid_folder_join(char path[LUCID_FOLDER_MAX_PATH], const char *folder, const char *name) {
     const int n = snprintf(path, LUCID_FOLDER_MAX_PATH, "%s/%s", folder, name);
     if (n < LUCID_FOLDER_MAX_PATH) return LUCID_OK;
@@ -91,7 +93,7 @@ static char *config_text(const json_t *config) {
     return line;
 }
 
-/* config.json but for its torch_dtype. */
+/* config.json but for its torch_dtype; dtype is a newer name of the same, which would contradict it. */
 static lucid_status write_config(const char *source, const char *folder, lucid_dtype dtype) {
     static const char *const dtypes[] = {[LUCID_F32] = "float32", [LUCID_BF16] = "bfloat16", [LUCID_F16] = "float16"};
     char path[LUCID_FOLDER_MAX_PATH];
@@ -102,6 +104,7 @@ static lucid_status write_config(const char *source, const char *folder, lucid_d
     if (!status) status = lucid_json_read(&text, &n_bytes, path);
     if (!status && !text) status = lucid_fail(LUCID_ERR_INPUT, "%s: there is no such file", path);
     if (!status) status = lucid_json_parse(&config, text, n_bytes, path);
+    json_object_del(config, "dtype");
     if (!status &&
         (json_object_set_new(config, "torch_dtype", json_string(dtypes[dtype])) || !(written = config_text(config))))
         status = lucid_fail(LUCID_ERR_MEMORY, "no memory for %s", path);
@@ -111,10 +114,6 @@ static lucid_status write_config(const char *source, const char *folder, lucid_d
     free(text);
     return status;
 }
-
-/* Files that say how to use the model; not all models have them. */
-static const char *const companions[] = {"tokenizer.json", "tokenizer_config.json", "generation_config.json"};
-#define N_COMPANIONS (sizeof companions / sizeof *companions)
 
 static lucid_status copy_text(const char *source, const char *folder, const char *name) {
     char path[LUCID_FOLDER_MAX_PATH];
@@ -132,8 +131,8 @@ static void remove_folder(const char *folder) {
     static const char *const names[] = {"config.json", "model.safetensors"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!lucid_folder_join(path, folder, names[i])) unlink(path);
-    for (size_t i = 0; i < N_COMPANIONS; i++)
-        if (!lucid_folder_join(path, folder, companions[i])) unlink(path);
+    for (int i = 0; i < LUCID_MODEL_N_COMPANIONS; i++)
+        if (!lucid_folder_join(path, folder, lucid_model_companions[i])) unlink(path);
     rmdir(folder);
 }
 
@@ -145,7 +144,8 @@ lucid_status lucid_model_convert(const lucid_model *model, const char *source, c
         return lucid_fail(LUCID_ERR_IO, "%.60s...: too long a path", path);
     LUCID_TRY(lucid_folder_make(temporary));
     lucid_status status = write_config(source, temporary, dtype);
-    for (size_t i = 0; !status && i < N_COMPANIONS; i++) status = copy_text(source, temporary, companions[i]);
+    for (int i = 0; !status && i < LUCID_MODEL_N_COMPANIONS; i++)
+        status = copy_text(source, temporary, lucid_model_companions[i]);
     if (!status) status = write_weights(model, temporary, dtype, job);
     if (!status && rename(temporary, path))
         status = lucid_fail(LUCID_ERR_IO, "%s: cannot rename: %s", path, strerror(errno));

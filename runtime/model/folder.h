@@ -6,6 +6,10 @@
 
 #define LUCID_FOLDER_MAX_PATH 4096
 
+/* Files beside config.json that say how to use the model; not all models have them. */
+#define LUCID_MODEL_N_COMPANIONS 3
+extern const char *const lucid_model_companions[LUCID_MODEL_N_COMPANIONS];
+
 /* A tensor to be written: the slot's shape under a name of its own. */
 typedef struct {
     char name[96];
@@ -27,7 +31,7 @@ lucid_status lucid_folder_make(const char *path);
 /* folder/name. Errors: IO, for a path that is too long. */
 lucid_status lucid_folder_join(char path[LUCID_FOLDER_MAX_PATH], const char *folder, const char *name);
 
-/* Writes the model with its weights rounded to dtype, and its configuration and tokenizer, as a new folder, which
+/* Writes the model with its weights rounded to dtype, and its configuration and companions, as a new folder, which
  * appears whole or not at all. source: the folder that the model was read from. Errors: USAGE where `path` is there
  * already; INPUT, IO, MEMORY. */
 lucid_status lucid_model_convert(const lucid_model *model, const char *source, const char *path, lucid_dtype dtype,

@@ -124,11 +124,12 @@ static lucid_status read_state(lucid_training *t, const char *folder) {
 /* --- folders --- */
 
 static void remove_folder(const char *path) {
-    static const char *const names[] = {"config.json", "tokenizer.json", "model.safetensors", "moments.safetensors",
-                                        "state.json"};
+    static const char *const names[] = {"config.json", "model.safetensors", "moments.safetensors", "state.json"};
     char file[LUCID_FOLDER_MAX_PATH];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!lucid_folder_join(file, path, names[i])) unlink(file);
+    for (int i = 0; i < LUCID_MODEL_N_COMPANIONS; i++)
+        if (!lucid_folder_join(file, path, lucid_model_companions[i])) unlink(file);
     rmdir(path);
 }
 
@@ -227,7 +228,9 @@ static lucid_status fill_folder(lucid_training *t, const char *path, const lucid
     const tensor_array moments[] = {{"first.", m->first}, {"second.", m->second}};
     char file[LUCID_FOLDER_MAX_PATH];
     LUCID_TRY(lucid_folder_write_text(path, "config.json", texts->config));
-    if (texts->tokenizer) LUCID_TRY(lucid_folder_write_text(path, "tokenizer.json", texts->tokenizer));
+    for (int i = 0; i < LUCID_MODEL_N_COMPANIONS; i++)
+        if (texts->companions[i])
+            LUCID_TRY(lucid_folder_write_text(path, lucid_model_companions[i], texts->companions[i]));
     LUCID_TRY(lucid_folder_join(file, path, "model.safetensors"));
     LUCID_TRY(write_arrays(trainee, file, job, &weights, 1));
     LUCID_TRY(lucid_folder_join(file, path, "moments.safetensors"));

@@ -1,6 +1,6 @@
 /* Checkpoints of a training: folders that are models in themselves.
  *
- *   OUT/step-000001500/config.json          as it was given, and tokenizer.json
+ *   OUT/step-000001500/config.json          as it was given, and so the model's companions
  *                      model.safetensors    weights in fp32, by the names that transformers gives them
  *                      moments.safetensors  first.NAME and second.NAME, AdamW's
  *                      state.json           steps done, the recipe
@@ -27,7 +27,8 @@ lucid_status lucid_checkpoint_claim(lucid_folder *folder, const char *path);
 
 /* Texts that go into a checkpoint as they are. */
 typedef struct {
-    const char *config, *tokenizer; /* tokenizer NULL: none */
+    const char *config;
+    const char *companions[LUCID_MODEL_N_COMPANIONS]; /* NULL: there is none */
 } lucid_checkpoint_texts;
 
 /* Writes one to a claimed folder, and removes all but the newest `keep` (0: keeps all). One of the same step is left as

@@ -123,7 +123,9 @@ conversions() {
     cmp stdout.txt alone.txt || complain "a model copied in fp32 generates another text"
     succeed convert --model as_bf16 --output wide --dtype fp32 --quiet
     cmp -s wide/model.safetensors as_fp32/model.safetensors && complain "bf16 rounds nothing"
+    sed -i '0,/{/s//{"dtype": "float32",/' wide/config.json
     on_ranks 2 convert --model wide --output again --quiet || complain "$(cat stderr.txt)"
+    grep -q '"dtype"' again/config.json && complain "two names of a dtype: $(cat again/config.json)"
     cmp again/model.safetensors as_bf16/model.safetensors || complain "rounding twice gives other weights than once"
     refuse 2 "again: is there already" convert --model m --output again
     refuse 2 "convert needs --model DIR and --output DIR" convert --model m

@@ -7,6 +7,8 @@ cat >tiny/config.json <<'JSON'
  "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "attention_type": "lucid", "rope_theta": 1000,
  "tie_word_embeddings": true, "max_position_embeddings": 512}
 JSON
+echo '{"eos_token_id": 0}' >tiny/generation_config.json
+echo '{"eos_token": "?"}' >tiny/tokenizer_config.json
 for i in $(seq 200); do printf 'Line %d of a text that says little more than its number, %d.\n' "$i" $((i * i)); done >text.txt
 recipe=(train --model tiny --text text.txt --length 200 --sequences 5 --steps 6 --warmup 2 --save-every 3 --log-every 3)
 
@@ -46,7 +48,8 @@ if command -v mpirun >/dev/null; then
     done
 fi
 
-# A checkpoint is a model.
+# A checkpoint is a model, with all that its folder says of its use.
+for name in config generation_config tokenizer_config; do cmp {tiny,one/step-000000006}/$name.json || complain "no $name"; done
 succeed generate --model one/step-000000006 --prompt "Line " --max-new 3 --temperature 0 --quiet
 succeed score --model one/step-000000006 --text text.txt
 
