@@ -146,6 +146,14 @@ fi
 sed -i 's/"format": 2/"format": 1/' recorded/*/state.json
 refuse 1 'state.json: is of format 1, .*--from' train --model tiny "${halves[@]}" "${recorded[@]}" --isa scalar --resume
 
+# Ranks wait for the first one's files as long as it takes.
+if command -v mpirun >/dev/null; then
+    mkfifo slow.txt
+    (sleep 3 && cat text.txt >slow.txt) &
+    on_ranks 2 train --model tiny --text slow.txt --length 200 --steps 1 --threads 1 --quiet --timeout 1 || complain "$(cat stderr.txt)"
+    wait $!
+fi
+
 # Refusals leave nothing behind.
 refuse 2 'needs --model' train --text text.txt
 refuse 2 'text FILE goes with' train --model tiny --task text
