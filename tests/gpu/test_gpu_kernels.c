@@ -205,6 +205,13 @@ static void check_invariance(const gpu_problem *p, lucid_cuda_set set) {
 /* --- cases --- */
 
 /* By all sets that the device runs. */
+static void check_by_sets(const gpu_problem *p, uint64_t seed) {
+    for (int set = 0; set <= (int)gpu_case_best(p, p->dtype); set++) check_case(p, (lucid_cuda_set)set, seed);
+}
+static void check_invariance_by_sets(const gpu_problem *p) {
+    for (int set = 0; set <= (int)gpu_case_best(p, p->dtype); set++) check_invariance(p, (lucid_cuda_set)set);
+}
+
 static void check_large(void) {
     static const gpu_problem cases[] = {
         {LUCID_BF16, 64, 64, 1000, 2, 2, 16, false, 0},   {LUCID_F32, 33, 20, 300, 1, 1, 2, false, 0},
@@ -222,15 +229,11 @@ static void check_large(void) {
         {LUCID_BF16, 200, 200, 3000, 2, 2, 47, false, 0},
         {LUCID_F32, 40, 40, 3000, 2, 2, 47, false, 0},
     };
-    for (int i = 0; i < COUNT(cases); i++)
-        for (int set = 0; set <= (int)gpu_case_best(&cases[i], cases[i].dtype); set++)
-            check_case(&cases[i], (lucid_cuda_set)set, (uint64_t)i + 1);
-    for (int i = 0; i < COUNT(whole); i++)
-        for (int set = 0; set <= (int)gpu_case_best(&whole[i], whole[i].dtype); set++)
-            check_invariance(&whole[i], (lucid_cuda_set)set);
+    for (int i = 0; i < COUNT(cases); i++) check_by_sets(&cases[i], (uint64_t)i + 1);
+    for (int i = 0; i < COUNT(whole); i++) check_invariance_by_sets(&whole[i]);
 }
 
-/* Of each the device's best kernels. Every dtype and width, a tile cut short, a lone granule, grouped heads. */
+/* Every dtype and width, a tile cut short, a lone granule, grouped heads. */
 static void check_small(void) {
     static const gpu_problem cases[] = {
         {LUCID_BF16, 64, 40, 200, 1, 2, 1, false, 0},   {LUCID_F16, 68, 68, 193, 2, 1, 3, false, 0},
@@ -239,9 +242,8 @@ static void check_small(void) {
         {LUCID_BF16, 40, 40, 130, 1, 2, 2, true, -0.2},
     };
     static const gpu_problem whole = {LUCID_BF16, 40, 40, 250, 1, 2, 4, false, 0};
-    for (int i = 0; i < COUNT(cases); i++)
-        check_case(&cases[i], gpu_case_best(&cases[i], cases[i].dtype), (uint64_t)i + 1);
-    check_invariance(&whole, gpu_case_best(&whole, whole.dtype));
+    for (int i = 0; i < COUNT(cases); i++) check_by_sets(&cases[i], (uint64_t)i + 1);
+    check_invariance_by_sets(&whole);
 }
 
 int main(int argc, char **argv) {
