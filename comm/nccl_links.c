@@ -12,6 +12,9 @@
  * polled, and a CUDA event tells when a group is done. A notice is awaited only while something is posted that needs
  * it, so when all messages are done, none is under way.
  *
+ * A pair of ranks connects at its first message, which takes NCCL kernels and copies of its own: opening exchanges one
+ * byte on each link, so that none of this happens in a run, beside kernels that fill the device.
+ *
  * Cost: 4 communicators a rank and their buffers, 2 with two ranks. */
 #include "comm/nccl_links.h"
 
@@ -23,6 +26,7 @@
 #include <time.h>
 
 enum { GROUP = 8, MAX_NEIGHBOURS = 2, MAX_ENDS = 2 * MAX_NEIGHBOURS };
+enum { OLDEST = NCCL_VERSION(2, 28, 0) };
 enum { MAX_CTAS = 8 };                        /* of an end: all four leave three quarters of a GPU to the kernels */
 enum { CHANNEL_CREDITS = 1, CHANNEL_OFFERS }; /* above the caller's; the heart's is 0 */
 
@@ -54,6 +58,7 @@ typedef struct end {
     message *group[GROUP];
     int n_group;
     enum { IDLE, STARTING, RUNNING } phase; /* of the group; STARTING: NCCL has not given it to the stream yet */
+    message first;                          /* of one byte, when the link is opened */
     notice outgoing, incoming;              /* of credits one way, of offers the other */
     lucid_request *sending, *receiving;     /* those notices; NULL: not under way */
     bool offered;                           /* incoming is an offer that is not started yet */
@@ -66,7 +71,8 @@ typedef struct links {
     int n_neighbours, neighbours[MAX_NEIGHBOURS]; /* the next rank, then the one before */
     end ends[MAX_ENDS];                           /* (2 n_neighbours) by neighbour, the sender first */
     message *spare;
-    int *credits; /* (n_neighbours, channels) */
+    int *credits;         /* (n_neighbours, channels) */
+    unsigned char *bytes; /* (MAX_ENDS) on the device: the ends' first messages */
 } links;
 
 /* --- errors --- */
@@ -386,6 +392,7 @@ static lucid_status end_open(end *e, const ncclUniqueId *ids) {
     LUCID_TRY(CUDA_CHECK(cudaStreamCreateWithPriority(&e->stream, cudaStreamNonBlocking, greatest)));
     LUCID_TRY(CUDA_CHECK(cudaEventCreateWithFlags(&e->finished, cudaEventDisableTiming)));
     const int sender = e->sends ? e->links->comm->rank : e->peer;
+    e->phase = STARTING;
     return NCCL_CHECK(
         e, ncclCommInitRankConfig(&e->nccl, 2, ids[sender * MAX_NEIGHBOURS + link_of(e)], e->sends ? 0 : 1, &config));
 }
@@ -396,12 +403,17 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Until NCCL has connected the two ranks. */
-static lucid_status end_await(const end *e, double deadline) {
+static lucid_status first_start(end *e, unsigned char *byte) {
+    e->first = (message){.end = e, .buffer = byte, .bytes = 1};
+    e->group[e->n_group++] = &e->first;
+    return group_start(e);
+}
+
+/* Until NCCL has done what it was last given. */
+static lucid_status end_await(end *e, double deadline) {
     for (;;) {
-        bool busy;
-        LUCID_TRY(nccl_poll(e, &busy));
-        if (!busy) return LUCID_OK;
+        LUCID_TRY(group_progress(e));
+        if (e->phase == IDLE) return LUCID_OK;
         if (now() > deadline)
             return lucid_fail(LUCID_ERR_TIMEOUT, "NCCL has not connected to rank %d on %s for %.0f s", e->peer,
                               lucid_comm_host(e->links->comm, e->peer), e->links->comm->options.timeout);
@@ -412,9 +424,13 @@ static lucid_status end_await(const end *e, double deadline) {
 /* All ends begin before any is waited for, so ranks connect in no order. */
 static lucid_status connect(links *l, const ncclUniqueId *ids) {
     const double deadline = now() + l->comm->options.timeout;
+    const int n = 2 * l->n_neighbours;
     LUCID_TRY(CUDA_CHECK(cudaSetDevice(l->device)));
-    for (int i = 0; i < 2 * l->n_neighbours; i++) LUCID_TRY(end_open(&l->ends[i], ids));
-    for (int i = 0; i < 2 * l->n_neighbours; i++) LUCID_TRY(end_await(&l->ends[i], deadline));
+    LUCID_TRY(CUDA_CHECK(cudaMalloc((void **)&l->bytes, MAX_ENDS)));
+    for (int i = 0; i < n; i++) LUCID_TRY(end_open(&l->ends[i], ids));
+    for (int i = 0; i < n; i++) LUCID_TRY(end_await(&l->ends[i], deadline));
+    for (int i = 0; i < n; i++) LUCID_TRY(first_start(&l->ends[i], l->bytes + i));
+    for (int i = 0; i < n; i++) LUCID_TRY(end_await(&l->ends[i], deadline));
     return LUCID_OK;
 }
 
@@ -450,11 +466,25 @@ static void links_close(void *context) {
     links *l = context;
     if (!l) return;
     for (int i = 0; i < 2 * l->n_neighbours; i++) end_close(&l->ends[i]);
+    cudaFree(l->bytes);
     if (!notices_left(l)) return;
     for (int i = 0; i < 2 * l->n_neighbours; i++) messages_free(l->ends[i].posted);
     messages_free(l->spare);
     free(l->credits);
     free(l);
+}
+
+/* Older ones keep what a thread has begun in one place for each thread: the next communicator or group that it begins
+ * waits for the last, and that for other ranks. */
+static lucid_status check_version(const lucid_comm *comm) {
+    int version = 0;
+    ncclGetVersion(&version);
+    if (version >= OLDEST) return LUCID_OK;
+    return lucid_fail(
+        LUCID_ERR_UNSUPPORTED,
+        "--comm nccl: host %s has NCCL %d.%d.%d, in which links wait for each other; install NCCL 2.28 or "
+        "later, or take --comm mpi",
+        comm->host, version / 10000, version / 100 % 100, version % 100);
 }
 
 static links *allocate(lucid_comm *comm, int device) {
@@ -471,7 +501,8 @@ static links *allocate(lucid_comm *comm, int device) {
 static lucid_status links_open(void **opened, lucid_comm *comm, int device) {
     links *l = allocate(comm, device);
     ncclUniqueId *ids = calloc((size_t)comm->world_size * MAX_NEIGHBOURS, sizeof *ids);
-    lucid_status status = l && ids ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory for links between devices");
+    lucid_status status =
+        l && ids ? check_version(comm) : lucid_fail(LUCID_ERR_MEMORY, "no memory for links between devices");
     LUCID_TRY_GOTO(lucid_comm_agree(comm, status), close);
     choose_ends(l);
     LUCID_TRY_GOTO(share_ids(ids, l), close);

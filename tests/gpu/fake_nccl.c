@@ -13,12 +13,13 @@ enum { MAX_GROUP = 64, MAX_IDS = 8 };
 struct ncclComm {
     int tag, peer, own; /* peer, own: numbers in MPI_COMM_WORLD */
     MPI_Request requests[MAX_GROUP];
-    int n_requests;
+    int n_requests, n_messages;
 };
 
 pthread_mutex_t *fake_nccl_lock;
-bool fake_nccl_fails, fake_nccl_stalls;
-int fake_nccl_groups, fake_nccl_messages;
+bool fake_nccl_fails, fake_nccl_stalls, fake_nccl_mute;
+int fake_nccl_version = NCCL_VERSION(2, 28, 0), fake_nccl_groups, fake_nccl_messages;
+size_t fake_nccl_bytes;
 
 static bool in_group;
 static ncclComm_t grouped;
@@ -30,6 +31,11 @@ static bool under_way(ncclComm_t comm) {
     pthread_mutex_unlock(fake_nccl_lock);
     if (done) comm->n_requests = 0;
     return !done;
+}
+
+ncclResult_t ncclGetVersion(int *version) {
+    *version = fake_nccl_version;
+    return ncclSuccess;
 }
 
 const char *ncclGetErrorString(ncclResult_t result) {
@@ -72,7 +78,8 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *made, int n, ncclUniqueId id, in
 }
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *state) {
-    *state = under_way(comm) || fake_nccl_stalls ? ncclInProgress : fake_nccl_fails ? ncclRemoteError : ncclSuccess;
+    const bool stalls = fake_nccl_stalls || (fake_nccl_mute && comm->n_messages > 0);
+    *state = under_way(comm) || stalls ? ncclInProgress : fake_nccl_fails ? ncclRemoteError : ncclSuccess;
     return ncclSuccess;
 }
 
@@ -98,19 +105,21 @@ ncclResult_t ncclGroupEnd(void) {
 }
 
 /* The first call of a group finds the communicator at rest. */
-static ncclResult_t join_group(ncclComm_t comm, ncclDataType_t type) {
+static ncclResult_t join_group(ncclComm_t comm, size_t n, ncclDataType_t type) {
     if (!in_group || type != ncclUint8 || comm->n_requests == MAX_GROUP) return ncclInvalidUsage;
     if (grouped && grouped != comm) return ncclInvalidUsage;
     if (!grouped && under_way(comm)) return ncclInvalidUsage;
     grouped = comm;
+    comm->n_messages++;
     fake_nccl_messages++;
+    fake_nccl_bytes += n;
     return ncclSuccess;
 }
 
 ncclResult_t ncclSend(const void *buffer, size_t n, ncclDataType_t type, int peer, ncclComm_t comm,
                       cudaStream_t stream) {
     (void)stream;
-    if (peer != 1 || join_group(comm, type)) return ncclInvalidUsage;
+    if (peer != 1 || join_group(comm, n, type)) return ncclInvalidUsage;
     pthread_mutex_lock(fake_nccl_lock);
     MPI_Issend(buffer, (int)n, MPI_BYTE, comm->peer, comm->tag, MPI_COMM_WORLD, &comm->requests[comm->n_requests++]);
     pthread_mutex_unlock(fake_nccl_lock);
@@ -119,7 +128,7 @@ ncclResult_t ncclSend(const void *buffer, size_t n, ncclDataType_t type, int pee
 
 ncclResult_t ncclRecv(void *buffer, size_t n, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream) {
     (void)stream;
-    if (peer != 0 || join_group(comm, type)) return ncclInvalidUsage;
+    if (peer != 0 || join_group(comm, n, type)) return ncclInvalidUsage;
     pthread_mutex_lock(fake_nccl_lock);
     MPI_Irecv(buffer, (int)n, MPI_BYTE, comm->peer, comm->tag, MPI_COMM_WORLD, &comm->requests[comm->n_requests++]);
     pthread_mutex_unlock(fake_nccl_lock);

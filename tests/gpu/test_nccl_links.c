@@ -4,6 +4,7 @@
 #include "tests/comm/drive.h"
 #include "tests/gpu/fake_nccl.h"
 
+#include <nccl.h>
 #include <string.h>
 
 enum { N_CHANNELS = 6, N_MESSAGES = 40, AHEAD = 4, MAX_BYTES = 3000 };
@@ -79,8 +80,18 @@ static void exchange(void *links) {
     }
 }
 
+/* Messages that connect a rank's links: of one byte, each way to each neighbour. */
+static int n_first(void) {
+    return 2 * (comm->world_size < 3 ? comm->world_size - 1 : 2);
+}
+
+static void check_connected(int n_exchanges) {
+    const int want = n_exchanges * 2 * N_CHANNELS * N_MESSAGES + (n_exchanges + 1) * n_first();
+    CHECK(fake_nccl_messages == want, "%d messages, want %d: a link connects in a run", fake_nccl_messages, want);
+}
+
 static void check_groups(int n_exchanges) {
-    const int messages = n_exchanges * 2 * N_CHANNELS * N_MESSAGES;
+    const int messages = n_exchanges * (2 * N_CHANNELS * N_MESSAGES + n_first());
     CHECK(fake_nccl_messages == messages, "%d messages, want %d", fake_nccl_messages, messages);
     CHECK(fake_nccl_groups < messages, "%d messages in %d groups: none has two", messages, fake_nccl_groups);
 }
@@ -94,22 +105,44 @@ static void check_refusals(void *links) {
     CHECK(strstr(lucid_failure(), "NCCL failed to rank"), "'%s'", lucid_failure());
 }
 
-/* With a deadline that collectives, too, keep on a busy machine. */
-static void check_deadline(void) {
+/* Opening fails, and says so. */
+static void check_open(lucid_status want, const char *said) {
     void *links = NULL;
+    char line[512];
+    lucid_failure_divert(line, sizeof line);
+    const lucid_status status = ops->open(&links, comm, 0);
+    lucid_failure_divert(NULL, 0);
+    CHECK(status == want && !links, "status %d, want %d", status, want);
+    CHECK(strstr(line, said), "'%s' for '%s'", line, said);
+}
+
+/* A first message that never arrives, a link that never comes about; with a deadline that collectives, too, keep on a
+ * busy machine. */
+static void check_deadlines(void) {
     fake_nccl_fails = false;
-    fake_nccl_stalls = true;
     comm->options.timeout = 3;
-    CHECK(ops->open(&links, comm, 0) == LUCID_ERR_TIMEOUT && !links, "a link that never comes about is awaited");
+    fake_nccl_mute = true;
+    check_open(LUCID_ERR_TIMEOUT, "NCCL has not connected to rank");
+    fake_nccl_stalls = true;
+    check_open(LUCID_ERR_TIMEOUT, "NCCL has not connected to rank");
+}
+
+static void check_version(void) {
+    const int sound = fake_nccl_version;
+    fake_nccl_version = NCCL_VERSION(2, 27, 7);
+    check_open(LUCID_ERR_UNSUPPORTED, "has NCCL 2.27.7, in which links wait for each other; install NCCL 2.28");
+    fake_nccl_version = sound;
 }
 
 int main(void) {
     void *links = NULL;
     REQUIRE(lucid_comm_open(&comm, &(lucid_comm_options){.n_channels_max = N_CHANNELS, .timeout = 60}));
     fake_nccl_lock = &comm->lock;
+    check_version();
     for (int round = 1; round <= 3; round++) { /* closed and opened again */
         REQUIRE(ops->open(&links, comm, 0));
         if (comm->world_size > 1) {
+            check_connected(round - 1);
             exchange(links);
             check_groups(round);
         }
@@ -117,7 +150,7 @@ int main(void) {
         if (comm->world_size > 1 && round == 3) check_refusals(links);
         ops->close(links);
     }
-    if (comm->world_size > 1) check_deadline();
+    if (comm->world_size > 1) check_deadlines();
     lucid_comm_close(comm);
     return check_result();
 }
