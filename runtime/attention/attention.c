@@ -67,9 +67,9 @@ static lucid_status channel_create(lucid_attention *a, lucid_channel *c, int ind
 
 static int range_max(const lucid_attention *a) {
     size_t tile_bytes = (size_t)a->granules_per_tile * a->record_floats * sizeof(float);
-    int tiles = (int)(LUCID_KEY_RANGE_BYTES / tile_bytes);
-    if (a->options.cuda) return LUCID_KEY_RANGE_TILES; /* one launch for all that is there */
-    return tiles < 1 ? 1 : tiles < LUCID_KEY_RANGE_TILES ? tiles : LUCID_KEY_RANGE_TILES;
+    int64_t tiles =
+        a->options.cuda ? LUCID_KEY_RANGE_TOKENS / a->plan.tile : (int64_t)(LUCID_KEY_RANGE_BYTES / tile_bytes);
+    return tiles < 1 ? 1 : tiles < LUCID_KEY_RANGE_TILES ? (int)tiles : LUCID_KEY_RANGE_TILES;
 }
 
 static lucid_status schedules_create(lucid_attention *a) {

@@ -16,6 +16,10 @@
 /* Records of keys that one piece of work reads: they stay in the second-level cache while all its row granules pass. */
 #define LUCID_KEY_RANGE_BYTES ((size_t)640 << 10)
 #define LUCID_KEY_RANGE_TILES 32 /* and as many tiles at most */
+/* Tokens of keys that one piece of work reads on a GPU, or one tile: a block of threads passes over them all, for about
+ * a third of a millisecond at head_dim 128 if it keeps the tensor cores busy, and the kernels of the chain and of
+ * transfers wait for one that ends. */
+#define LUCID_KEY_RANGE_TOKENS ((int64_t)32 << 10)
 
 typedef struct lucid_worker lucid_worker; /* a thread's scratch and counters, engine.h */
 typedef struct lucid_assignment lucid_assignment;
