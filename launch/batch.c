@@ -8,6 +8,7 @@
 #include "launch/file.h"
 #include "launch/job.h"
 #include "launch/requests.h"
+#include "runtime/model/fingerprint.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -27,11 +28,15 @@ typedef struct {
 
 /* --- answers of a run before --- */
 
-static json_t *make_header(const batch *b, const launch_session *session) {
-    const lucid_model *model = launch_session_model(session);
-    return json_pack("{s:{s:s, s:I, s:i, s:I}}", "lucid_batch", "model", b->options->model, "parameters",
-                     (json_int_t)model->n_parameters, "bos", b->options->bos, "max_new",
-                     (json_int_t)b->options->max_new);
+/* What must be the same for answers to stand side by side. */
+static lucid_status make_header(batch *b, const launch_session *session, int64_t max_tokens) {
+    const launch_options *o = b->options;
+    char fingerprint[LUCID_FINGERPRINT_MAX];
+    LUCID_TRY(lucid_model_fingerprint(fingerprint, launch_session_model(session), max_tokens));
+    b->header = json_pack("{s:{s:s, s:s, s:i, s:I, s:i, s:s, s:i}}", "lucid_batch", "model", o->model, "fingerprint",
+                          fingerprint, "bos", o->bos, "max_new", (json_int_t)o->max_new, "cache_dtype", o->cache_dtype,
+                          "isa", o->isa, "blas", o->blas);
+    return b->header ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory");
 }
 
 /* Line `number` of the partial file answers request number - 1; line 0 is the header. */
@@ -129,10 +134,12 @@ static lucid_status keep_text(void *context, const char *text, size_t n_bytes) {
     return fwrite(text, 1, n_bytes, stream) == n_bytes ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory");
 }
 
+/* A request's number is the seed of its draws: one that is there again is drawn anew, also when a run goes on. */
 static lucid_status generate(batch *b, launch_session *session, const launch_request *r, FILE *stream) {
     launch_answer answer;
+    const uint64_t number = (uint64_t)(r - b->requests.items);
     const launch_answer_options options = {
-        .sampling = {.temperature = r->temperature, .top_k = r->top_k, .top_p = r->top_p},
+        .sampling = {.temperature = r->temperature, .top_k = r->top_k, .top_p = r->top_p, .seed = number},
         .stops = r->until.items,
         .n_stops = r->until.n,
         .max_new = r->max_new,
@@ -176,7 +183,6 @@ static lucid_status answer_request(batch *b, launch_session *session, const laun
 
 static lucid_status prepare(void *work, launch_session *session, launch_needs *needs) {
     batch *b = work;
-    b->header = make_header(b, session);
     LUCID_TRY(launch_requests_read(&b->requests, b->options->requests, launch_session_vocabulary(session),
                                    b->options->max_new));
     needs->max_tokens = launch_session_saved(session)->n;
@@ -185,6 +191,7 @@ static lucid_status prepare(void *work, launch_session *session, launch_needs *n
         const int64_t n = r->ids.n + (r->kind == REQUEST_GENERATE ? r->max_new : 0);
         if (n > needs->max_tokens) needs->max_tokens = n;
     }
+    LUCID_TRY(make_header(b, session, b->options->max_context ? b->options->max_context : needs->max_tokens));
     return find_partial(b);
 }
 

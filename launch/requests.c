@@ -1,10 +1,13 @@
 #include "launch/requests.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define MAX_NEW (INT64_C(1) << 36) /* tokens of an answer: the runtime's limit */
 
 /* A line under way, and where it stands. */
 typedef struct {
@@ -100,7 +103,8 @@ static lucid_status take_option(line *l, const char *key, const json_t *value) {
     if (!strcmp(key, "until")) return take_until(l, value);
     if (!strcmp(key, "max_gen_toks")) {
         r->max_new = json_integer_value(value);
-        return r->max_new > 0 ? LUCID_OK : refuse(l, "max_gen_toks must be a positive number");
+        const bool fits = r->max_new > 0 && r->max_new <= MAX_NEW;
+        return fits ? LUCID_OK : refuse(l, "max_gen_toks must be a whole number from 1 to %" PRId64, MAX_NEW);
     }
     if (!strcmp(key, "do_sample"))
         return json_is_boolean(value) ? LUCID_OK : refuse(l, "do_sample must be true or false");
@@ -163,6 +167,7 @@ static lucid_status take_line(launch_requests *requests, line *l, const char *te
     l->request->object = json_loadb(text, n_bytes, 0, &error);
     if (!l->request->object) return refuse(l, "%s", error.text);
     if (!json_is_object(l->request->object)) return refuse(l, "not an object");
+    json_object_del(l->request->object, "resps"); /* answers of another run, whose place these take */
     return take_request(l);
 }
 

@@ -1,4 +1,5 @@
-/* Requests in the form of lm-evaluation-harness: one JSON object a line, of which these keys count, the rest is kept.
+/* Requests in the form of lm-evaluation-harness: one JSON object a line, of which these keys count; the rest is kept
+ * but for "resps", where answers go.
  *
  *   request_type            arguments
  *   loglikelihood           [context, continuation]

@@ -214,7 +214,44 @@ resume() {
     refuse 1 "again.jsonl.partial: line 2 is of another batch" batch --model m --requests requests.jsonl --output again.jsonl
     { header | sed 's/"m"/"n"/'; echo; } >again.jsonl.partial
     refuse 1 "again.jsonl.partial: line 1 is of another batch" batch --model m --requests requests.jsonl --output again.jsonl
+    header >again.jsonl.partial
+    refuse 1 "again.jsonl.partial: line 1 is of another batch" batch --model m --requests requests.jsonl --output again.jsonl --cache-dtype bf16
+    refuse 1 "again.jsonl.partial: line 1 is of another batch" batch --model m --requests requests.jsonl --output again.jsonl --blas openblas
+    cp -r m trained
+    put m/model.safetensors $(($(stat -c %s m/model.safetensors) - 4)) '\x00\x00\x80\x3e'
+    refuse 1 "again.jsonl.partial: line 1 is of another batch" batch --model m --requests requests.jsonl --output again.jsonl
+    rm -r m
+    mv trained m
+    header | sed 's/"fingerprint":"[^"]*"/"parameters":1/' >again.jsonl.partial
+    refuse 1 "again.jsonl.partial: line 1 is of another batch" batch --model m --requests requests.jsonl --output again.jsonl
     rm again.jsonl.partial
+    answered
+    drawn
+}
+
+# Requests that have answers already, as a batch's output has them.
+answered() {
+    { printf '%s\n' "$(header)"; head -n 3 1.jsonl; } >again.jsonl.partial
+    sed 's/"resps":\[/"resps":["other",/' 1.jsonl >answered.jsonl
+    succeed batch --model m --requests answered.jsonl --output again.jsonl
+    cmp again.jsonl 1.jsonl || complain "answers to requests that had some are others"
+    grep -q '^6 requests answered, 3 of them before' stdout.txt || complain "requests with answers are not gone on with: $(cat stdout.txt)"
+}
+
+# The same request again and again gets an answer of its own each time, and the same ones in a run that goes on.
+drawn() {
+    local i
+    for i in 1 2 3; do
+        echo '{"request_type": "generate_until", "arguments": ["A", {"until": [], "max_gen_toks": 9, "do_sample": true, "temperature": 3}]}'
+    done >thrice.jsonl
+    succeed batch --model m --requests thrice.jsonl --output drawn.jsonl --quiet
+    expect "answers to the same request three times" "$(sort -u drawn.jsonl | wc -l)" 3
+    mkdir taken
+    "$lucid" batch --quiet --model m --requests thrice.jsonl --output taken 2>/dev/null
+    head -n 2 taken.partial >again.jsonl.partial
+    rm -r taken taken.partial
+    succeed batch --model m --requests thrice.jsonl --output again.jsonl --quiet
+    cmp again.jsonl drawn.jsonl || complain "draws of a run that goes on are others"
 }
 
 # The first line of a partial file, from a batch that fails at its end, for want of a place for its output.
@@ -347,6 +384,7 @@ the continuation has no tokens|{"request_type": "loglikelihood", "arguments": ["
 has no option 'num_beams'|{"request_type": "generate_until", "arguments": ["a", {"num_beams": 4}]}
 top_k is out of range|{"request_type": "generate_until", "arguments": ["a", {"top_k": 1.5}]}
 max_gen_toks must be|{"request_type": "generate_until", "arguments": ["a", {"max_gen_toks": 0}]}
+max_gen_toks must be|{"request_type": "generate_until", "arguments": ["a", {"max_gen_toks": 9223372036854775807}]}
 until must hold texts|{"request_type": "generate_until", "arguments": ["a", {"until": [""]}]}
 temperature is out of range|{"request_type": "generate_until", "arguments": ["a", {"temperature": -1}]}
 LINES
