@@ -45,8 +45,14 @@ static lucid_status each_file(const char *folder, lucid_status (*act)(void *cont
     return status;
 }
 
+/* A sample that was cut off in this file goes, as another file may have all of it, answered by another processor. */
 static lucid_status read_file(void *records, const char *path) {
-    return lucid_eval_records_read(records, path);
+    lucid_eval_records file = {0};
+    lucid_status status = lucid_eval_records_read(&file, path);
+    if (!status) status = lucid_eval_records_sort(&file, path);
+    if (!status) status = lucid_eval_records_append(records, &file);
+    lucid_eval_records_free(&file);
+    return status;
 }
 
 /* All but the one whose path is kept. */

@@ -139,6 +139,14 @@ void lucid_eval_records_write(FILE *stream, const lucid_eval_records *records, i
     for (int64_t i = first; i < records->n; i++) fprintf(stream, "%s\n", records->items[i].line);
 }
 
+lucid_status lucid_eval_records_append(lucid_eval_records *records, lucid_eval_records *other) {
+    for (; other->n; other->n--) {
+        LUCID_TRY(reserve(records));
+        records->items[records->n++] = other->items[other->n - 1];
+    }
+    return LUCID_OK;
+}
+
 void lucid_eval_records_free(lucid_eval_records *records) {
     for (int64_t i = 0; i < records->n; i++) free_record(&records->items[i]);
     free(records->items);
@@ -169,8 +177,9 @@ static lucid_status drop_copies(lucid_eval_records *records, const char *name) {
     for (int64_t i = 0; i < records->n; i++) {
         const bool again = kept && compare(&r[kept - 1], &r[i]) == 0;
         if (again && strcmp(r[kept - 1].line, r[i].line)) {
-            lucid_fail(LUCID_ERR_INPUT, "%s: task %s, length %" PRId64 ", sample %" PRId64 " has two answers", name,
-                       r[i].task, r[i].max_length, r[i].index);
+            lucid_fail(LUCID_ERR_INPUT,
+                       "%s: task %s, length %" PRId64 ", sample %" PRId64 " has two answers: remove the file of one",
+                       name, r[i].task, r[i].max_length, r[i].index);
             memmove(r + kept, r + i, (size_t)(records->n - i) * sizeof *r);
             records->n -= i - kept;
             return LUCID_ERR_INPUT;

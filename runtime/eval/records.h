@@ -32,6 +32,9 @@ lucid_status lucid_eval_records_read(lucid_eval_records *records, const char *pa
  * INPUT, in the name of `name`, where a question has two answers. */
 lucid_status lucid_eval_records_sort(lucid_eval_records *records, const char *name);
 
+/* Moves all of other's to records, in any order. Errors: MEMORY. */
+lucid_status lucid_eval_records_append(lucid_eval_records *records, lucid_eval_records *other);
+
 /* In sorted records. */
 bool lucid_eval_records_have(const lucid_eval_records *records, const char *task, int64_t max_length, int64_t index);
 

@@ -79,6 +79,16 @@ killed() {
     same killed finished
 }
 
+# A sample of three questions that was cut off after the first, whose answer is another one than to the sample done anew,
+# as another processor may give it.
+cut_off() {
+    succeed "${niah[@]}" --output torn
+    sed -n '/"doc_id":3,.*"questions":3/{s/"resps":\[\["/&other/p;q}' torn/samples.jsonl >torn/answers.x.0.jsonl
+    [[ -s torn/answers.x.0.jsonl ]] || complain "no answer was found: $(head -n 1 torn/samples.jsonl)"
+    succeed "${niah[@]}" --output torn --resume
+    same whole torn
+}
+
 # An evaluation by two groups of which the second's begins late, as it reads its text slowly: the first waits, for what
 # it would write meanwhile is not of a run before.
 late_group() {
@@ -232,6 +242,7 @@ ranks_and_groups
 progress
 lengths_fit
 killed
+cut_off
 lost_answers
 late_group
 whole_job
