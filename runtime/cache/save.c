@@ -4,6 +4,7 @@
 #include "runtime/cache/folder.h"
 #include "runtime/cache/pieces.h"
 #include "runtime/files/checksum.h"
+#include "runtime/files/durable.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -33,50 +34,53 @@ static lucid_status no_memory(const char *path) {
     return lucid_fail(LUCID_ERR_MEMORY, "%s: no memory to save a cache", path);
 }
 
-static lucid_status write_all(int fd, const void *data, size_t n_bytes, const char *path) {
-    for (size_t done = 0; done < n_bytes;) {
-        const ssize_t n = write(fd, (const char *)data + done, n_bytes - done);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return fail_io(path);
-        done += (size_t)n;
-    }
+/* A file that is written from its beginning to its end. */
+typedef struct {
+    const char *path;
+    int fd;
+    int64_t n_bytes;
+} output;
+
+static lucid_status create_output(output *o, const char *path) {
+    *o = (output){.path = path, .fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)};
+    if (o->fd >= 0) return LUCID_OK;
+    if (errno != ENOENT) return fail_io(path);
+    return lucid_fail(LUCID_ERR_IO, "%s: rank 0 made its folder, which is not seen here: use a shared file system",
+                      path);
+}
+
+static lucid_status write_output(output *o, const void *bytes, size_t n_bytes) {
+    if (!lucid_write_fully(o->fd, bytes, (int64_t)n_bytes, o->n_bytes)) return fail_io(o->path);
+    o->n_bytes += (int64_t)n_bytes;
     return LUCID_OK;
 }
 
-/* What was written reaches the disk; `status` is what writing gave. */
-static lucid_status close_file(lucid_status status, int fd, const char *path) {
-    if (!status && fsync(fd)) status = fail_io(path);
-    if (close(fd) && !status) status = fail_io(path);
+/* `status` is what writing gave. */
+static lucid_status close_output(lucid_status status, const output *o) {
+    if (!lucid_close_flushed(o->fd) && !status) status = fail_io(o->path);
     return status;
-}
-
-static lucid_status sync_folder(const char *path) {
-    const int fd = open(path, O_RDONLY | O_DIRECTORY);
-    if (fd < 0) return fail_io(path);
-    return close_file(LUCID_OK, fd, path);
 }
 
 /* --- shards --- */
 
-static lucid_status write_piece(uint64_t *checksum, const lucid_cache *c, int layer, int64_t tile, int fd,
-                                const char *path) {
+static lucid_status write_piece(output *o, uint64_t *checksum, const lucid_cache *c, int layer, int64_t tile) {
     *checksum = 0;
     for (int b = 0; b < lucid_piece_blocks(c, tile); b++) {
         size_t n_bytes;
         const char *block = lucid_piece_block(c, layer, tile, b, &n_bytes);
         *checksum = lucid_checksum(*checksum, block, n_bytes);
-        LUCID_TRY(write_all(fd, block, n_bytes, path));
+        LUCID_TRY(write_output(o, block, n_bytes));
     }
     return LUCID_OK;
 }
 
-static lucid_status write_pieces(saving *s, int fd, const char *path) {
+static lucid_status write_pieces(output *o, const saving *s) {
     const lucid_cache *c = s->cache;
     const int64_t rows = lucid_cache_rows(c, lucid_cache_tiles(c, c->tokens), c->comm->rank);
     for (int layer = 0; layer < c->config.n_layers; layer++)
         for (int64_t row = 0; row < rows; row++)
-            LUCID_TRY(write_piece(&s->checksums[layer * rows + row], c, layer,
-                                  row * c->comm->world_size + c->comm->rank, fd, path));
+            LUCID_TRY(
+                write_piece(o, &s->checksums[layer * rows + row], c, layer, row * c->comm->world_size + c->comm->rank));
     return LUCID_OK;
 }
 
@@ -85,14 +89,11 @@ static lucid_status write_shard(saving *s) {
     const size_t rows = (size_t)lucid_cache_rows(c, lucid_cache_tiles(c, c->tokens), c->comm->rank);
     s->checksums = malloc((rows * c->config.n_layers + 1) * sizeof *s->checksums);
     char *path = lucid_shard_path(s->temporary, c->comm->rank);
+    output shard;
     lucid_status status = path && s->checksums ? LUCID_OK : no_memory(s->path);
     if (status) goto free_path;
-    const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0 && errno == ENOENT)
-        status = lucid_fail(LUCID_ERR_IO,
-                            "%s: rank 0 made its folder, which is not seen here: use a shared file system", path);
-    else
-        status = fd < 0 ? fail_io(path) : close_file(write_pieces(s, fd, path), fd, path);
+    LUCID_TRY_GOTO(create_output(&shard, path), free_path);
+    status = close_output(write_pieces(&shard, s), &shard);
 free_path:
     free(path);
     return status;
@@ -130,10 +131,13 @@ static lucid_status write_manifest(const saving *s, uint64_t *checksums) {
     snprintf(path, sizeof path, "%s/" LUCID_CACHE_MANIFEST, s->temporary);
     LUCID_TRY(lucid_message_pack_cache(&bytes, &n_bytes, &manifest));
     const uint64_t checksum = lucid_checksum(0, bytes, n_bytes);
-    const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    lucid_status status = fd < 0 ? fail_io(path) : write_all(fd, &checksum, sizeof checksum, path);
-    if (!status) status = write_all(fd, bytes, n_bytes, path);
-    if (fd >= 0) status = close_file(status, fd, path);
+    output file;
+    lucid_status status = create_output(&file, path);
+    if (status) goto free_bytes;
+    status = write_output(&file, &checksum, sizeof checksum);
+    if (!status) status = write_output(&file, bytes, n_bytes);
+    status = close_output(status, &file);
+free_bytes:
     free(bytes);
     return status;
 }
@@ -176,8 +180,8 @@ static void remove_folder(const char *path) {
     rmdir(path);
 }
 
-/* `number` makes the name of the folder that is written beside. */
-static lucid_status name_folders(saving *s, const char *path, long number) {
+/* `word` makes the name of the folder that is written beside. */
+static lucid_status name_folders(saving *s, const char *path, const char *word) {
     const size_t limit = sizeof((lucid_cache_manifest){0}.fingerprint);
     size_t length = strlen(path);
     while (length > 0 && path[length - 1] == '/') length--;
@@ -186,7 +190,7 @@ static lucid_status name_folders(saving *s, const char *path, long number) {
         return lucid_fail(LUCID_ERR_USAGE, "the fingerprint '%.40s...' is longer than %zu bytes", s->fingerprint,
                           limit - 1);
     s->path = strndup(path, length);
-    if (s->path && asprintf(&s->temporary, "%s.tmp.%ld", s->path, number) < 0) s->temporary = NULL;
+    if (s->path && asprintf(&s->temporary, "%s.tmp.%s", s->path, word) < 0) s->temporary = NULL;
     return s->path && s->temporary ? LUCID_OK : no_memory(path);
 }
 
@@ -199,31 +203,27 @@ static lucid_status make_folder(saving *s) {
     return LUCID_OK;
 }
 
-/* Rank 0's process names the folder for all. */
+/* Rank 0 names the folder for all. */
 static lucid_status begin_folder(saving *s, const char *path) {
     lucid_comm *comm = s->cache->comm;
-    long number = (long)getpid();
-    LUCID_TRY(lucid_comm_broadcast(comm, &number, sizeof number, 0));
-    lucid_status status = name_folders(s, path, number);
+    char word[LUCID_UNIQUE_MAX];
+    lucid_unique_word(word);
+    LUCID_TRY(lucid_comm_broadcast(comm, word, sizeof word, 0));
+    lucid_status status = name_folders(s, path, word);
     if (!status && comm->rank == 0) status = make_folder(s);
     return lucid_comm_agree(comm, status);
 }
 
 /* An older one changes places with the new one in one step, and then goes. */
 static lucid_status rename_folder(saving *s) {
-    LUCID_TRY(sync_folder(s->temporary));
+    LUCID_TRY(lucid_flush_folder(s->temporary));
     const bool older = is_saved_cache(s->path);
     if (older && renameat2(AT_FDCWD, s->temporary, AT_FDCWD, s->path, RENAME_EXCHANGE))
         return lucid_fail(LUCID_ERR_IO, "%s: cannot be replaced here (%s): remove it first", s->path, strerror(errno));
     if (!older && rename(s->temporary, s->path)) return fail_io(s->path);
     if (older) remove_folder(s->temporary);
     s->made = false;
-    char *parent = strdup(s->path);
-    char *slash = parent ? strrchr(parent, '/') : NULL;
-    if (slash) slash[slash == parent] = '\0';
-    const lucid_status status = parent ? sync_folder(slash ? parent : ".") : no_memory(s->path);
-    free(parent);
-    return status;
+    return lucid_flush_parent(s->path);
 }
 
 lucid_status lucid_cache_save(const lucid_cache *cache, const char *path, const char *fingerprint, const int32_t *ids) {

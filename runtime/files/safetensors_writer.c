@@ -1,5 +1,6 @@
 /* The writer of tensor files. The header is a function of the spec alone, so every rank computes each tensor's place
  * itself and only the file's name needs to be shared. */
+#include "runtime/files/durable.h"
 #include "runtime/files/half.h"
 #include "runtime/files/safetensors_format.h"
 
@@ -14,7 +15,7 @@
 #include <unistd.h>
 
 struct lucid_safetensors_writer {
-    char *path, *temporary, *folder;
+    char *path, *temporary;
     char *header; /* length, JSON and padding, as in the file */
     int64_t header_bytes, file_bytes;
     lucid_safetensors_tensor *tensors; /* (n_tensors) by offset; names are ours */
@@ -39,13 +40,8 @@ static lucid_status name_files(lucid_safetensors_writer *writer, const lucid_saf
     if (!job_valid(spec->job))
         return lucid_fail(LUCID_ERR_INTERNAL, "%s: job '%s' cannot be in a name", spec->path, spec->job);
     writer->path = strdup(spec->path);
-    if (!slash) {
-        writer->folder = strdup(".");
-    } else {
-        writer->folder = slash == spec->path ? strdup("/") : strndup(spec->path, (size_t)(slash - spec->path));
-    }
     if (asprintf(&writer->temporary, "%s.tmp.%s", spec->path, spec->job) < 0) writer->temporary = NULL;
-    return writer->path && writer->folder && writer->temporary ? LUCID_OK : no_memory(writer);
+    return writer->path && writer->temporary ? LUCID_OK : no_memory(writer);
 }
 
 static lucid_status copy_tensor(lucid_safetensors_tensor *copy, const lucid_safetensors_tensor *tensor,
@@ -169,7 +165,6 @@ void lucid_safetensors_destroy(lucid_safetensors_writer *writer) {
     free(writer->tensors);
     free(writer->header);
     free(writer->temporary);
-    free(writer->folder);
     free(writer->path);
     free(writer);
 }
@@ -200,25 +195,13 @@ static lucid_status reserve(const lucid_safetensors_writer *writer) {
                       strerror(errno));
 }
 
-/* Like pwrite, all of it; false with errno set. */
-static bool write_fully(int fd, const void *src, int64_t bytes, int64_t offset) {
-    for (int64_t done = 0; done < bytes;) {
-        const ssize_t n = pwrite(fd, (const char *)src + done, (size_t)(bytes - done), offset + done);
-        if (n < 0 && errno == EINTR) continue;
-        if (n == 0) errno = ENOSPC;
-        if (n <= 0) return false;
-        done += n;
-    }
-    return true;
-}
-
 lucid_status lucid_safetensors_create(lucid_safetensors_writer *writer, const lucid_safetensors *input) {
     LUCID_TRY(check_target(writer, input));
     writer->fd = open(writer->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (writer->fd < 0) return lucid_fail(LUCID_ERR_IO, "%s: cannot create: %s", writer->temporary, strerror(errno));
     writer->owner = true;
     LUCID_TRY(reserve(writer));
-    if (write_fully(writer->fd, writer->header, writer->header_bytes, 0)) return LUCID_OK;
+    if (lucid_write_fully(writer->fd, writer->header, writer->header_bytes, 0)) return LUCID_OK;
     return lucid_fail(LUCID_ERR_IO, "%s: cannot write the header: %s", writer->temporary, strerror(errno));
 }
 
@@ -254,7 +237,8 @@ static lucid_status write_elements(const lucid_safetensors_writer *writer, const
             lucid_narrow(rounded, dtype, src + done, piece);
             bytes = rounded;
         }
-        if (!write_fully(writer->fd, bytes, piece * element_bytes, tensor->offset + (first + done) * element_bytes))
+        if (!lucid_write_fully(writer->fd, bytes, piece * element_bytes,
+                               tensor->offset + (first + done) * element_bytes))
             return lucid_fail(LUCID_ERR_IO, "%s: tensor %s: cannot write elements from %" PRId64 ": %s",
                               writer->temporary, tensor->name, first + done, strerror(errno));
         done += piece;
@@ -275,23 +259,8 @@ lucid_status lucid_safetensors_write(const lucid_safetensors_writer *writer, con
 lucid_status lucid_safetensors_finish(lucid_safetensors_writer *writer) {
     const int fd = writer->fd;
     writer->fd = -1;
-    if (fsync(fd)) {
-        const int error = errno;
-        close(fd);
-        return lucid_fail(LUCID_ERR_IO, "%s: cannot flush: %s", writer->temporary, strerror(error));
-    }
-    if (close(fd)) return lucid_fail(LUCID_ERR_IO, "%s: cannot close: %s", writer->temporary, strerror(errno));
-    return LUCID_OK;
-}
-
-/* Makes the rename itself durable. Some file systems cannot flush a folder; then there is nothing to be done. */
-static lucid_status flush_folder(const char *folder) {
-    const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return LUCID_OK; /* writable but not readable: a drop box */
-    const int error = fsync(fd) ? errno : 0;
-    close(fd);
-    if (!error || error == EINVAL || error == EOPNOTSUPP) return LUCID_OK;
-    return lucid_fail(LUCID_ERR_IO, "%s: cannot flush the folder: %s", folder, strerror(error));
+    if (lucid_close_flushed(fd)) return LUCID_OK;
+    return lucid_fail(LUCID_ERR_IO, "%s: cannot flush: %s", writer->temporary, strerror(errno));
 }
 
 lucid_status lucid_safetensors_commit(lucid_safetensors_writer *writer) {
@@ -301,5 +270,5 @@ lucid_status lucid_safetensors_commit(lucid_safetensors_writer *writer) {
         return lucid_fail(LUCID_ERR_IO, "%s: cannot rename to %s: %s", writer->temporary, writer->path,
                           strerror(errno));
     writer->owner = false;
-    return flush_folder(writer->folder);
+    return lucid_flush_parent(writer->path);
 }

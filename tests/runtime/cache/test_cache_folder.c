@@ -213,6 +213,18 @@ static void check_no_room(lucid_comm *comm) {
     free(saved_ids), free(out);
 }
 
+/* What a killed process of the same number left is in nobody's way. */
+static void check_leftover(lucid_comm *comm) {
+    char name[64];
+    long pid = (long)getpid();
+    REQUIRE(lucid_comm_broadcast(comm, &pid, sizeof pid, 0));
+    snprintf(name, sizeof name, "context.tmp.%ld", pid);
+    if (comm->rank == 0) CHECK(mkdir(scratch_path(name), 0700) == 0, "%s: cannot be made", name);
+    save_case(comm, &cases[0], 70, scratch_path("context"));
+    REQUIRE(lucid_comm_barrier(comm));
+    if (comm->rank == 0) CHECK(rmdir(scratch_path(name)) == 0, "%s: cannot be removed", name);
+}
+
 static void remove_saved(const char *name) {
     char path[300];
     for (int shard = 0; shard < 8; shard++) {
@@ -230,6 +242,7 @@ int main(void) {
     REQUIRE(lucid_comm_broadcast(comm, scratch_folder, sizeof scratch_folder, 0));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_round_trip(comm, alone, &cases[i]);
     check_no_room(comm);
+    check_leftover(comm);
     if (comm->world_size == 1) {
         check_pending(alone);
         check_refused(alone);
