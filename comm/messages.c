@@ -9,15 +9,6 @@
 
 /* clang-format off */
 /* The members that have the same name on both sides: one list for both directions. */
-#define JOB_NUMBERS(X)                                                                                                 \
-    X(command) X(attention) X(seqlen) X(batch) X(n_heads) X(n_kv_heads) X(head_dim) X(value_dim) X(softmax_scale)      \
-    X(eps) X(layout) X(schedule) X(tile) X(memory_budget) X(threads) X(channels) X(timeout) X(seed) X(random_kind)     \
-    X(dtype) X(n_centres) X(correlation) X(device) X(baseline) X(repeat) X(save) X(out_dtype) X(progress) X(verify)    \
-    X(plan) X(certificate) X(quiet) X(decode) X(backward) X(checkpoint_every) X(resume) X(max_context)                 \
-    X(prefill_chunk) X(cache_dtype) X(blas)
-#define JOB_TEXTS(X)                                                                                                   \
-    X(isa) X(job_id) X(transport) X(input) X(output) X(report) X(trace) X(lengths) X(cached) X(model) X(logits)        \
-    X(allow_unused) X(context) X(save_context) X(checkpoint)
 #define EVENT_NUMBERS(X) X(begin) X(end) X(phase) X(thread) X(channel) X(row) X(first) X(last)
 #define REPORT_NUMBERS(X)                                                                                              \
     X(rank) X(wall) X(pack) X(read) X(write) X(bytes_sent) X(messages_sent) X(flops) X(threads) X(load) X(store)       \
@@ -34,15 +25,22 @@ static const lucid_message_kind report_kind = {LUCID__ENVELOPE__BODY_REPORT, "re
 static const lucid_origin own = {"message", LUCID_ERR_USAGE}, peer = {"message", LUCID_ERR_COMM};
 
 static lucid_status put_job(Lucid__Job *to, const lucid_job *from) {
-    JOB_NUMBERS(COPY_NUMBER)
-    JOB_TEXTS(PUT_TEXT)
+    PUT_TEXT(build)
+    PUT_TEXT(job_id)
+    for (int i = 0; i < from->n_words; i++)
+        to->command_line[i] = (ProtobufCBinaryData){.len = strlen(from->words[i]), .data = (uint8_t *)from->words[i]};
+    to->n_command_line = (size_t)from->n_words;
     return lucid_message_check(&to->base, own);
 }
 
 lucid_status lucid_message_pack_job(uint8_t **bytes, size_t *n_bytes, const lucid_job *job) {
     Lucid__Job body = LUCID__JOB__INIT;
-    LUCID_TRY(put_job(&body, job));
-    return lucid_envelope_pack(bytes, n_bytes, &job_kind, &body.base);
+    body.command_line = malloc(((size_t)job->n_words + 1) * sizeof *body.command_line);
+    lucid_status status =
+        body.command_line ? put_job(&body, job) : lucid_fail(LUCID_ERR_MEMORY, "no memory for the command line");
+    if (!status) status = lucid_envelope_pack(bytes, n_bytes, &job_kind, &body.base);
+    free(body.command_line);
+    return status;
 }
 
 static void put_event(Lucid__Event *to, const lucid_report_event *from) {
@@ -84,12 +82,31 @@ free_events:
     return status;
 }
 
+/* Pointers and texts are one block. */
+static lucid_status get_words(lucid_job *to, const Lucid__Job *from) {
+    const size_t n = from->n_command_line;
+    size_t n_bytes = n * sizeof *to->words;
+    for (size_t i = 0; i < n; i++) n_bytes += from->command_line[i].len + 1;
+    to->words = malloc(n_bytes + 1);
+    if (!to->words) return lucid_fail(LUCID_ERR_MEMORY, "message: no memory for %zu words", n);
+    to->n_words = (int)n;
+    char *text = (char *)(to->words + n);
+    for (size_t i = 0; i < n; i++) {
+        const ProtobufCBinaryData *word = &from->command_line[i];
+        if (word->len) memcpy(text, word->data, word->len);
+        text[word->len] = '\0';
+        to->words[i] = text;
+        text += word->len + 1;
+    }
+    return LUCID_OK;
+}
+
 static lucid_status get_job(void *job, const ProtobufCMessage *body, lucid_origin origin) {
     lucid_job *to = job;
     const Lucid__Job *from = (const Lucid__Job *)body;
-    JOB_NUMBERS(COPY_NUMBER)
-    JOB_TEXTS(GET_TEXT)
-    return LUCID_OK;
+    GET_TEXT(build)
+    GET_TEXT(job_id)
+    return get_words(to, from);
 }
 
 lucid_status lucid_message_unpack_job(lucid_job *job, const uint8_t *bytes, size_t n_bytes) {

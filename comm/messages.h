@@ -1,7 +1,6 @@
-/* What crosses process borders, as plain structures and as bytes: the job that rank 0 parsed and broadcasts, and the
- * report that each rank sends back. The bytes are protobuf
- * messages (lucid.proto) in an envelope with a version, so that builds that differ notice it instead of misreading each
- * other.
+/* What crosses process borders, as plain structures and as bytes: the job that rank 0 broadcasts, and the report
+ * that each rank sends back. The bytes are protobuf messages (lucid.proto) in an envelope with a version, so that
+ * builds that differ notice it instead of misreading each other.
  *
  * Unpacking trusts nothing: size, version, unknown or missing parts, ranges of enumerations, finite numbers, lengths,
  * UTF-8 and NUL in texts are checked, and memory is bounded before it is taken. What the numbers mean is the receiver's
@@ -16,61 +15,18 @@
 #include "comm/comm.h"
 
 #define LUCID_MESSAGE_VERSION   1
-#define LUCID_JOB_MAX_BYTES     ((size_t)64 << 10)
+#define LUCID_JOB_MAX_BYTES     ((size_t)4 << 20) /* Linux gives a process 2 MiB of words and environment */
 #define LUCID_REPORT_MAX_BYTES  ((size_t)96 << 20)
 #define LUCID_CACHE_MAX_BYTES   ((size_t)1 << 30) /* 200 million token ids */
-#define LUCID_MESSAGE_MAX_PATH  4096              /* of a path, its NUL included */
 #define LUCID_REPORT_MAX_EVENTS 1000000           /* always fit */
 #define LUCID_REPORT_PHASES     5
 
-/* A run, as its command line asked for it. */
+/* A run: rank 0's command line, which every rank reads as rank 0 did. */
 typedef struct {
-    int command; /* launch_command */
-
-    /* lucid_problem; sizes of tensors count only where the input is random */
-    int attention; /* lucid_attention_kind */
-    int64_t seqlen;
-    int batch, n_heads, n_kv_heads, head_dim, value_dim;
-    double softmax_scale, eps;
-
-    /* lucid_options */
-    char isa[16];
-    int layout, schedule; /* lucid_layout_kind, lucid_schedule_kind */
-    int64_t tile;
-    uint64_t memory_budget;
-    int threads, channels;
-    double timeout;
-
-    /* random input */
-    uint64_t seed;
-    int random_kind, dtype; /* lucid_random_kind, lucid_dtype */
-    int n_centres;
-    double correlation;
-
+    char build[64];  /* of rank 0's program */
     char job_id[64]; /* ends temporary names: the same on all ranks, unlike any other job's */
-    char transport[16];
-    int device; /* auto, cpu, cuda */
-    char input[LUCID_MESSAGE_MAX_PATH], output[LUCID_MESSAGE_MAX_PATH];
-    char report[LUCID_MESSAGE_MAX_PATH], trace[LUCID_MESSAGE_MAX_PATH];
-    char lengths[256];    /* bench: sequence lengths, comma separated */
-    char cached[256];     /* bench: cached tokens, the same */
-    int blas;             /* models and training */
-    int baseline, repeat; /* bench */
-    uint32_t save;        /* a bit for each tensor to be written, as launch/options.h numbers them */
-    int out_dtype;        /* 0: as the input's, else lucid_dtype + 1 */
-    int progress;         /* auto, always, never */
-    bool verify, plan, certificate, quiet, decode, backward;
-
-    char checkpoint[LUCID_MESSAGE_MAX_PATH]; /* folder */
-    double checkpoint_every;                 /* seconds */
-    bool resume;
-
-    /* language models */
-    char model[LUCID_MESSAGE_MAX_PATH], logits[LUCID_MESSAGE_MAX_PATH];
-    char context[LUCID_MESSAGE_MAX_PATH], save_context[LUCID_MESSAGE_MAX_PATH];
-    char allow_unused[4096]; /* comma separated */
-    int64_t max_context, prefill_chunk;
-    int cache_dtype; /* lucid_dtype */
+    char **words;    /* (n_words), the program's name first */
+    int n_words;
 } lucid_job;
 
 /* lucid_event */
@@ -121,7 +77,8 @@ lucid_status lucid_message_pack_job(uint8_t **bytes, size_t *n_bytes, const luci
 lucid_status lucid_message_pack_report(uint8_t **bytes, size_t *n_bytes, const lucid_rank_report *report);
 lucid_status lucid_message_pack_cache(uint8_t **bytes, size_t *n_bytes, const lucid_cache_manifest *manifest);
 
-/* Errors: COMM for whatever is wrong with the bytes, MEMORY. Outputs are set only on success. */
+/* Errors: COMM for whatever is wrong with the bytes, MEMORY. Outputs are set only on success. job->words, one block
+ * with their texts, is to be freed. */
 lucid_status lucid_message_unpack_job(lucid_job *job, const uint8_t *bytes, size_t n_bytes);
 /* report->events is to be freed. */
 lucid_status lucid_message_unpack_report(lucid_rank_report *report, const uint8_t *bytes, size_t n_bytes);

@@ -29,7 +29,7 @@ static lucid_status open_sink(launch_sink *sink, const launch_job *job) {
     const launch_options *options = job->options;
     if (!options->output) return LUCID_OK;
     const lucid_safetensors_pair metadata[] = {
-        {"producer", "lucid " LUCID_VERSION " (" LUCID_COMMIT ")"},
+        {"producer", "lucid " LUCID_BUILD},
         {"attention", launch_attention_name(job->source->problem.attention)},
     };
     launch_sink_options sink_options = {

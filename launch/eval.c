@@ -6,7 +6,6 @@
 #include "launch/eval_folder.h"
 #include "launch/eval_set.h"
 #include "launch/job.h"
-#include "launch/share.h"
 #include "runtime/eval/report.h"
 #include "runtime/model/fingerprint.h"
 
@@ -275,15 +274,11 @@ static lucid_status evaluate(evaluation *e, lucid_comm *comm) {
 }
 
 lucid_status launch_eval_niah(const launch_options *options, lucid_comm *comm) {
-    launch_options whole = *options;
-    evaluation e = {.options = &whole};
-    char *words;
-    lucid_status status = launch_options_share_all(&whole, &words, comm);
-    if (!status) status = evaluate(&e, comm);
+    evaluation e = {.options = options};
+    const lucid_status status = evaluate(&e, comm);
     launch_eval_folder_close(&e.folder);
     launch_eval_set_free(&e.set);
     launch_resources_close(&e.resources);
     free(e.answered);
-    free(words);
     return status;
 }

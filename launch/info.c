@@ -51,7 +51,7 @@ lucid_status launch_info(const launch_options *options, lucid_comm *comm) {
     if (comm->rank) return LUCID_OK;
     struct utsname system;
     uname(&system);
-    printf("lucid %s (%s), %s %s %s\n", LUCID_VERSION, LUCID_COMMIT, system.sysname, system.release, system.machine);
+    printf("lucid %s, %s %s %s\n", LUCID_BUILD, system.sysname, system.release, system.machine);
     print_processor();
     print_kernels();
     printf("  transports  %s\n  in use      %s, %d rank%s, %d on %s\n", lucid_comm_transports(), comm->description,

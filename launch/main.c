@@ -67,7 +67,7 @@ static int answer(const launch_options *options) {
     if (options->help)
         launch_options_help(stdout, options);
     else
-        printf("lucid %s (%s)\n", LUCID_VERSION, LUCID_COMMIT);
+        printf("lucid %s\n", LUCID_BUILD);
     return 0;
 }
 
@@ -86,7 +86,7 @@ static lucid_status check_reports(const launch_options *options, lucid_comm *com
     return lucid_comm_agree(comm, status);
 }
 
-static lucid_status run_command(launch_options *options, lucid_comm *comm) {
+static lucid_status run_command(const launch_options *options, lucid_comm *comm) {
     static lucid_status (*const commands[N_COMMANDS])(const launch_options *, lucid_comm *) = {
         [COMMAND_ATTEND] = launch_attend,       [COMMAND_VERIFY] = launch_verify,
         [COMMAND_BENCH] = launch_bench,         [COMMAND_INFO] = launch_info,
@@ -95,8 +95,6 @@ static lucid_status run_command(launch_options *options, lucid_comm *comm) {
         [COMMAND_EVAL_NIAH] = launch_eval_niah, [COMMAND_EVAL_MERGE] = launch_eval_merge,
         [COMMAND_TRAIN] = launch_train,         [COMMAND_CONVERT] = launch_convert,
     };
-    static lucid_job job; /* the options' texts; too large for a stack */
-    LUCID_TRY(launch_options_share(options, &job, comm));
     LUCID_TRY(check_reports(options, comm));
     lucid_comm_phase(comm, "at work");
     return commands[options->command](options, comm);
@@ -141,11 +139,14 @@ int main(int argc, char **argv) {
     if (options.help || options.version) return answer(&options);
 
     lucid_comm *comm;
+    lucid_job job = {0};
     prepare_process();
     status = open_comm(&comm, &options);
     if (status) return fail(status);
-    status = run_command(&options, comm);
+    status = launch_options_share(&options, &job, comm, argc, argv);
+    if (!status) status = run_command(&options, comm);
     int code = conclude(comm, &options, status);
     lucid_comm_close(comm);
+    free(job.words);
     return code;
 }

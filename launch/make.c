@@ -41,7 +41,7 @@ lucid_status launch_make(const launch_options *options, lucid_comm *comm) {
     launch_sink sink = {0};
     launch_source_random(&source, options, options->random);
     for (int i = 0; i < LAUNCH_N_INPUTS; i++) source.dtypes[i] = LUCID_F32;
-    const lucid_safetensors_pair metadata[] = {{"producer", "lucid " LUCID_VERSION " (" LUCID_COMMIT ")"}};
+    const lucid_safetensors_pair metadata[] = {{"producer", "lucid " LUCID_BUILD}};
     const launch_sink_options sink_options = {
         .path = options->output,
         .job_id = options->job_id,

@@ -102,25 +102,3 @@ void launch_options_visit(const launch_options *options, launch_option_visitor v
         if (launch_option_applies(o, options->command)) visit(context, o->name, launch_option_text(text, o, &copy));
     }
 }
-
-static void write_word(FILE *stream, const launch_option *o, const char *value) {
-    fprintf(stream, "--%s", o->name);
-    if (o->kind != FLAG) fprintf(stream, "=%s", value);
-    fputc(0, stream);
-}
-
-void launch_options_write(FILE *stream, const launch_options *options) {
-    launch_options copy = *options;
-    for (const char *word = launch_command_table[options->command].name; word;
-         word = strchr(word, ' ') ? strchr(word, ' ') + 1 : NULL) {
-        fwrite(word, 1, strcspn(word, " "), stream);
-        fputc(0, stream);
-    }
-    for (const launch_option *o = launch_option_table; o < launch_option_table_end; o++) {
-        char text[OPTION_TEXT_MAX];
-        const launch_texts *texts = launch_option_field(o, &copy);
-        const char *value = launch_option_applies(o, options->command) ? launch_option_text(text, o, &copy) : NULL;
-        if (value && o->kind != TEXTS) write_word(stream, o, value);
-        for (int i = 0; value && o->kind == TEXTS && i < texts->n; i++) write_word(stream, o, texts->items[i]);
-    }
-}

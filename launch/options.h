@@ -64,7 +64,7 @@ typedef struct {
     int64_t max_context, prefill_chunk;
     int cache_dtype; /* lucid_dtype */
 
-    /* Rank 0's alone, for the others do as it says */
+    /* Planning, generation, scoring */
     const char *machine;
     int64_t ranks;
     const char *prompt, *prompt_file, *text, *token_ids, *positions, *requests;
@@ -74,12 +74,12 @@ typedef struct {
     int64_t top_k;             /* the same */
     int bos;                   /* launch_bos */
 
-    /* Evaluation; rank 0's alone too */
+    /* Evaluation */
     const char *wording, *needles, *depths, *samples;
     launch_texts haystack_texts;
     int haystack, key_kind, value_kind, asking, control; /* as runtime/eval/niah.h has them */
     int64_t values, distractors, step, count, group_size;
-    /* Training; rank 0's alone too */
+    /* Training */
     const char *from, *log;
     launch_texts training_texts, validate_facts;
     int task; /* lucid_task_kind */
@@ -104,9 +104,6 @@ void launch_options_help(FILE *stream, const launch_options *options);
  * has neither value nor default has value NULL. */
 typedef void (*launch_option_visitor)(void *context, const char *name, const char *value);
 void launch_options_visit(const launch_options *options, launch_option_visitor visit, void *context);
-
-/* A command line that gives these options: words, each ended by a NUL. The stream's errors are left to the caller. */
-void launch_options_write(FILE *stream, const launch_options *options);
 
 /* An integer with an optional suffix, the whole of text, in min..max. Errors: USAGE naming `what`. */
 lucid_status launch_parse_integer(int64_t *number, const char *what, const char *text, int64_t min, int64_t max);

@@ -73,9 +73,7 @@ static lucid_status plan_elsewhere(const launch_job *job) {
 }
 
 lucid_status launch_planning(launch_job *job) {
-    double elsewhere = job->comm->rank == 0 && job->options->machine;
-    LUCID_TRY(lucid_comm_allreduce(job->comm, &elsewhere, 1, LUCID_MAX));
-    if (elsewhere == 0) return plan_here(job);
+    if (!job->options->machine) return plan_here(job);
     return lucid_comm_agree(job->comm, job->comm->rank ? LUCID_OK : plan_elsewhere(job));
 }
 

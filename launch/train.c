@@ -1,5 +1,5 @@
-/* lucid train: a model learns a task, on a grid of ranks. Rank 0 reads the options, the configuration and the text; all
- * ranks get them from it. */
+/* lucid train: a model learns a task, on a grid of ranks. Rank 0 reads the configuration and the text; all ranks get
+ * them from it. */
 #include "launch/commands.h"
 #include "launch/file.h"
 #include "launch/job.h"
@@ -17,7 +17,7 @@
 typedef struct {
     const launch_options *options;
     lucid_comm *comm;
-    lucid_training_options run;                 /* the same on all ranks but for its pointers */
+    lucid_training_options run;
     lucid_tokens text;                          /* all ranks */
     char *config;                               /* text; rank 0 */
     char *companions[LUCID_MODEL_N_COMPANIONS]; /* texts; rank 0; NULL: none */
@@ -32,7 +32,7 @@ typedef struct {
     int64_t window_steps;
 } train;
 
-/* --- rank 0: what the options ask for --- */
+/* --- what the options ask for --- */
 
 static lucid_status read_file(char **text, const train *t, const char *name, bool needed) {
     char path[LUCID_FOLDER_MAX_PATH];
@@ -44,8 +44,7 @@ static lucid_status read_file(char **text, const train *t, const char *name, boo
 }
 
 /* All texts end to end, as the model's tokens. */
-static lucid_status read_text(train *t) {
-    const lucid_model_config *config = &t->run.model.config;
+static lucid_status read_text(train *t, const lucid_model_config *config) {
     launch_vocabulary vocabulary;
     lucid_status status = launch_vocabulary_open(&vocabulary, t->options, config);
     for (int i = 0; !status && i < t->options->training_texts.n; i++) {
@@ -60,7 +59,7 @@ static lucid_status read_text(train *t) {
     return status;
 }
 
-static lucid_task_options task_of(const train *t) {
+static lucid_task_options task_of(const train *t, const lucid_model_config *config) {
     const launch_options *o = t->options;
     const bool facts = o->task == LUCID_TASK_OVERWRITE || o->task == LUCID_TASK_RECALL;
     const bool text = o->task == LUCID_TASK_TEXT || o->task == LUCID_TASK_NIAH;
@@ -68,8 +67,9 @@ static lucid_task_options task_of(const train *t) {
     if (o->task == LUCID_TASK_TWO_PHASE) task.phase = (int)o->phase;
     if (text) {
         task.length = o->length;
+        task.ids = t->text.ids;
         task.n_ids = t->text.n;
-        task.vocab_size = t->run.model.config.vocab_size;
+        task.vocab_size = config->vocab_size;
     }
     if (o->task == LUCID_TASK_NIAH) {
         task.facts_in_ten = (int)o->facts_in_ten;
@@ -86,31 +86,38 @@ static lucid_task_options task_of(const train *t) {
     return task;
 }
 
-/* rank 0. */
-static lucid_status read_input(train *t) {
+static lucid_training_options run_of(const train *t, const lucid_model_config *config) {
     const launch_options *o = t->options;
-    LUCID_TRY(lucid_model_config_read(&t->run.model.config, o->model));
+    return (lucid_training_options){
+        .model = {.config = *config, .bare = o->bare, .key_gain = o->key_gain},
+        .task = task_of(t, config),
+        .seed = (uint64_t)o->seed,
+        .deviation = o->deviation,
+        .matching = o->matching,
+        .n_sequences = (int)o->sequences,
+        .micro_batch = (int)o->micro_batch,
+        .data_parallel = (int)o->data_parallel,
+        .tile = o->tile,
+        .adamw = {.beta1 = o->beta1, .beta2 = o->beta2, .decay = o->decay},
+        .course = {.rate = o->rate,
+                   .last = o->last_rate,
+                   .n_warmup = o->warmup < o->steps ? o->warmup : o->steps,
+                   .n_steps = o->steps},
+        .clip = o->clip,
+        .isa = o->isa,
+        .blas = (lucid_blas_kind)o->blas,
+        .timeout = o->timeout,
+    };
+}
+
+/* --- rank 0 --- */
+
+static lucid_status read_input(train *t, lucid_model_config *config) {
+    LUCID_TRY(lucid_model_config_read(config, t->options->model));
     LUCID_TRY(read_file(&t->config, t, "config.json", true));
     for (int i = 0; i < LUCID_MODEL_N_COMPANIONS; i++)
         LUCID_TRY(read_file(&t->companions[i], t, lucid_model_companions[i], false));
-    if (o->training_texts.n) LUCID_TRY(read_text(t));
-    t->run.model.bare = o->bare;
-    t->run.model.key_gain = o->key_gain;
-    t->run.task = task_of(t);
-    t->run.seed = (uint64_t)o->seed;
-    t->run.deviation = o->deviation;
-    t->run.matching = o->matching;
-    t->run.n_sequences = (int)o->sequences;
-    t->run.tile = o->tile;
-    t->run.adamw = (lucid_adamw){.beta1 = o->beta1, .beta2 = o->beta2, .decay = o->decay};
-    t->run.course = (lucid_rate_course){.rate = o->rate,
-                                        .last = o->last_rate,
-                                        .n_warmup = o->warmup < o->steps ? o->warmup : o->steps,
-                                        .n_steps = o->steps};
-    t->run.clip = o->clip;
-    t->run.data_parallel = (int)o->data_parallel;
-    t->run.micro_batch = (int)o->micro_batch;
-    return LUCID_OK;
+    return t->options->training_texts.n ? read_text(t, config) : LUCID_OK;
 }
 
 /* Where checkpoints are already, a run must say that it goes on with them. */
@@ -127,19 +134,16 @@ static lucid_status check_output(char newest[LUCID_FOLDER_MAX_PATH], const launc
 /* --- all ranks --- */
 
 /* Collective. */
-static lucid_status share_input(train *t) {
-    LUCID_TRY(lucid_comm_broadcast(t->comm, &t->run, sizeof t->run, 0));
-    const int64_t n = t->run.task.n_ids;
+static lucid_status share_input(train *t, lucid_model_config *config) {
+    int64_t n = t->text.n;
     lucid_status status = LUCID_OK;
+    LUCID_TRY(lucid_comm_broadcast(t->comm, config, sizeof *config, 0));
+    LUCID_TRY(lucid_comm_broadcast(t->comm, &n, sizeof n, 0));
     if (t->comm->rank && n) status = lucid_tokens_reserve(&t->text, n);
     LUCID_TRY(lucid_comm_agree(t->comm, status));
     if (n) LUCID_TRY(lucid_comm_broadcast(t->comm, t->text.ids, (size_t)n * sizeof *t->text.ids, 0));
     t->text.n = n;
-    t->run.task.ids = t->text.ids;
-    t->run.isa = t->options->isa;
-    t->run.blas = (lucid_blas_kind)t->options->blas;
-    t->run.timeout = t->options->timeout;
-    return launch_job_threads(&t->run.threads, t->options, t->comm);
+    return LUCID_OK;
 }
 
 /* Weights: those of a checkpoint, of another model, or the seed's. Collective. */
@@ -219,10 +223,8 @@ static lucid_status settle(const train *t, lucid_status status) {
 /* task NULL: the own. Collective. */
 static lucid_status validate_task(train *t, const lucid_task_options *task, const validation *v) {
     lucid_step_result found;
-    int64_t wanted = t->options->validate;
-    LUCID_TRY(lucid_comm_broadcast(t->comm, &wanted, sizeof wanted, 0));
-    if (!wanted) return LUCID_OK;
-    LUCID_TRY(settle(t, lucid_training_validate(&found, t->training, task, (int)wanted)));
+    if (!t->options->validate) return LUCID_OK;
+    LUCID_TRY(settle(t, lucid_training_validate(&found, t->training, task, (int)t->options->validate)));
     return lucid_comm_agree(t->comm, t->comm->rank ? LUCID_OK : say_validation(t, v, &found));
 }
 
@@ -242,17 +244,11 @@ static lucid_status validate(train *t) {
 /* The end is measured with other numbers of facts too. Collective. */
 static lucid_status validate_more(train *t) {
     const launch_texts *texts = &t->options->validate_facts;
-    int64_t numbers[LAUNCH_MAX_TEXTS] = {0};
-    int n = texts->n;
-    lucid_status status = LUCID_OK;
-    for (int i = 0; !status && i < n && t->comm->rank == 0; i++)
-        status = launch_parse_integer(&numbers[i], "--validate-facts", texts->items[i], 1, 1 << 20);
-    LUCID_TRY(lucid_comm_agree(t->comm, status));
-    LUCID_TRY(lucid_comm_broadcast(t->comm, &n, sizeof n, 0));
-    LUCID_TRY(lucid_comm_broadcast(t->comm, numbers, sizeof numbers, 0));
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < texts->n; i++) {
+        int64_t n_facts;
+        LUCID_TRY(launch_parse_integer(&n_facts, "--validate-facts", texts->items[i], 1, 1 << 20));
         lucid_task_options task = t->run.task;
-        task.n_facts = (int)numbers[i];
+        task.n_facts = (int)n_facts;
         LUCID_TRY(validate_task(t, &task, &(validation){.n_facts = task.n_facts}));
     }
     return LUCID_OK;
@@ -283,9 +279,7 @@ static lucid_status say_summary(const train *t) {
 /* What is said of a step is said before it is saved, so that a run which is killed in between says it when it goes on.
  * Collective. */
 static lucid_status save(train *t) {
-    int wanted = t->options->output != NULL;
-    LUCID_TRY(lucid_comm_broadcast(t->comm, &wanted, sizeof wanted, 0));
-    if (!wanted) return LUCID_OK;
+    if (!t->options->output) return LUCID_OK;
     lucid_checkpoint_texts texts = {.config = t->config};
     for (int i = 0; i < LUCID_MODEL_N_COMPANIONS; i++) texts.companions[i] = t->companions[i];
     return lucid_checkpoint_save(t->training, t->comm, &t->output, &texts, t->options->job_id, (int)t->options->keep);
@@ -307,14 +301,8 @@ static lucid_status step(train *t) {
     return LUCID_OK;
 }
 
-/* Rank 0's intervals; all ranks get them, so that all do the same. */
-typedef struct {
-    int64_t line, save;
-} intervals;
-
 static lucid_status run_steps(train *t) {
-    intervals every = {t->options->log_every, t->options->save_every};
-    LUCID_TRY(lucid_comm_broadcast(t->comm, &every, sizeof every, 0));
+    const int64_t log_every = t->options->log_every, save_every = t->options->save_every;
     const int64_t n = t->run.course.n_steps, before = lucid_training_steps(t->training);
     t->progress = launch_progress_make(t->options->progress, t->comm->rank,
                                        lucid_training_flops(t->training) * (double)(n - before));
@@ -323,10 +311,10 @@ static lucid_status run_steps(train *t) {
         LUCID_TRY(step(t));
         launch_progress_update(&t->progress, (double)(done - before) / (double)(n - before));
         lucid_status status = LUCID_OK;
-        if (t->comm->rank == 0 && (done % every.line == 0 || done == n)) status = say_steps(t);
-        if (done % every.line == 0 || done == n) LUCID_TRY(lucid_comm_agree(t->comm, status));
-        if (every.save && done % every.save == 0 && done < n) LUCID_TRY(validate(t));
-        if (every.save && done % every.save == 0 && done < n) LUCID_TRY(save(t));
+        if (t->comm->rank == 0 && (done % log_every == 0 || done == n)) status = say_steps(t);
+        if (done % log_every == 0 || done == n) LUCID_TRY(lucid_comm_agree(t->comm, status));
+        if (save_every && done % save_every == 0 && done < n) LUCID_TRY(validate(t));
+        if (save_every && done % save_every == 0 && done < n) LUCID_TRY(save(t));
     }
     launch_progress_end(&t->progress);
     return LUCID_OK;
@@ -334,12 +322,15 @@ static lucid_status run_steps(train *t) {
 
 static lucid_status run(train *t) {
     char newest[LUCID_FOLDER_MAX_PATH] = "";
+    lucid_model_config config = {0};
     lucid_status status = LUCID_OK;
     if (t->comm->rank == 0) status = check_output(newest, t->options);
-    if (t->comm->rank == 0 && !status) status = read_input(t);
+    if (t->comm->rank == 0 && !status) status = read_input(t, &config);
     LUCID_TRY(lucid_comm_rendezvous(t->comm)); /* tokens of a long text may take longer than a wait */
     LUCID_TRY(lucid_comm_agree(t->comm, status));
-    LUCID_TRY(share_input(t));
+    LUCID_TRY(share_input(t, &config));
+    t->run = run_of(t, &config);
+    LUCID_TRY(launch_job_threads(&t->run.threads, t->options, t->comm));
     LUCID_TRY(lucid_training_create(&t->training, t->comm, &t->run));
     LUCID_TRY(begin(t, newest));
     LUCID_TRY(lucid_comm_agree(t->comm, open_output(t)));

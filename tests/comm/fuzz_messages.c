@@ -13,7 +13,7 @@ static void require(bool condition) {
 }
 
 static void check_job(const uint8_t *bytes, size_t n) {
-    static lucid_job job, again;
+    lucid_job job, again;
     uint8_t *first, *second;
     size_t n_first, n_second;
     if (lucid_message_unpack_job(&job, bytes, n)) return;
@@ -21,6 +21,8 @@ static void check_job(const uint8_t *bytes, size_t n) {
     require(lucid_message_unpack_job(&again, first, n_first) == LUCID_OK);
     require(lucid_message_pack_job(&second, &n_second, &again) == LUCID_OK);
     require(n_first == n_second && memcmp(first, second, n_first) == 0);
+    free(job.words);
+    free(again.words);
     free(first);
     free(second);
 }

@@ -71,17 +71,8 @@ int main(int argc, char **argv) {
         return 2;
     }
     const lucid_job empty = {0};
-    const lucid_job job = {.seqlen = 65536,
-                           .batch = 1,
-                           .n_heads = 8,
-                           .n_kv_heads = 2,
-                           .head_dim = 68,
-                           .layout = 2,
-                           .isa = "avx2",
-                           .input = "/data/\xc3\xa9.safetensors",
-                           .seed = 1,
-                           .timeout = 1.5,
-                           .quiet = true};
+    char *words[] = {"lucid", "attend", "--input", "/data/\xc3\xa9.safetensors", ""};
+    const lucid_job job = {.build = "1.0 (abc)", .job_id = "node-1", .words = words, .n_words = 5};
     lucid_report_event events[] = {{.end = 1, .phase = 2, .row = 3}, {.begin = 1, .end = 2, .phase = 4, .channel = 1}};
     lucid_rank_report report = {.rank = 1, .host = "node1", .wall = 1.5, .phase = {1, 2, 3, 4, 5}, .flops = 1e12};
     save_job(argv[1], "empty", &empty);

@@ -162,7 +162,7 @@ refuse_locked() {
 # A disk that fills up is told; the run goes on, and leaves nothing behind.
 full() {
     mkdir -p small
-    mount -t tmpfs -o size=1m tmpfs small 2>/dev/null || return 0 # needs rights
+    mount -t tmpfs -o size=64k tmpfs small 2>/dev/null || return 0 # needs rights
     on_ranks 2 attend --output out.safetensors --save out,y,lse --checkpoint small/ckpt --checkpoint-every 0.1 "${input[@]}"
     expect "exit code on a full disk" $? 0
     grep -Eq '^lucid: \[rank [01]/2 .*no checkpoint: small/ckpt/.*No space left on device; the run goes on' stderr.txt || complain "the full disk is not named: $(cat stderr.txt)"
@@ -176,7 +176,7 @@ full() {
 stopped_when_full() {
     begin 3 "${input[@]}" --checkpoint small/ckpt --checkpoint-every 60
     until [[ $(ranks_of $job | wc -l) -eq 3 && -e small/ckpt/lucid-lock ]]; do sleep 0.02; done
-    sleep 0.3
+    sleep 0.5
     ranks_of $job | xargs kill -USR1
     wait $job
     expect "exit code where saving and stopping fails" $? 1

@@ -83,6 +83,23 @@ failures() {
     [[ ! -e out3.safetensors ]] || complain "a failed run left output"
 }
 
+# Rank 0's command line is the one that counts, on the same build everywhere.
+one_job() {
+    local commit
+    mpirun --oversubscribe -n 1 "$lucid" attend --random 300 --seed 5 --output one.safetensors : \
+        -n 1 "$lucid" attend --random 7 --output other.safetensors >stdout.txt 2>stderr.txt
+    expect "exit code of two command lines" $? 0
+    succeed attend --random 300 --seed 5 --output alone.safetensors
+    cmp one.safetensors alone.safetensors || complain "two command lines give other bits"
+    [[ ! -e other.safetensors ]] || complain "the second command line counts"
+    commit=$("$lucid" --version | sed 's/.*(\(.*\))/\1/')
+    sed "s/($commit)/($(tr '[:alnum:]' '?' <<<"$commit"))/g" "$lucid" >another
+    chmod +x another
+    mpirun --oversubscribe -n 1 "$lucid" attend --random 300 : -n 1 ./another attend --random 300 >stdout.txt 2>stderr.txt
+    expect "exit code of two builds" $? 1
+    expect "lines about two builds" "$(grep '^lucid: .*: start the same program everywhere$' stderr.txt | grep -c '(???')" 1
+}
+
 # A NaN that only the last rank reads, since rank 0 owns the other tiles: rank 0 says what and where.
 bad_value() {
     local header
@@ -118,6 +135,7 @@ dtypes
 reports
 plans
 failures
+one_job
 bad_value
 interrupted
 finish

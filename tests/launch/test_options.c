@@ -89,29 +89,6 @@ static void test_echo(void) {
     free(got);
 }
 
-/* The words that options are written as give the same options. */
-static void test_words(void) {
-    launch_options o, again;
-    char *words = NULL, *argv[64] = {"lucid"};
-    size_t n;
-    CHECK(PARSE(&o, "eval", "niah", "--model=m", "--output", "a b", "--haystack", "text", "--haystack-text", "x",
-                "--haystack-text", "y", "--depths=0,50", "--needles", "1,2", "--resume", "--seed", "3") == LUCID_OK,
-          "%s", last_failure);
-    FILE *stream = open_memstream(&words, &n);
-    launch_options_write(stream, &o);
-    fclose(stream);
-    int argc = 1;
-    for (char *word = words; word < words + n && argc < 64; word += strlen(word) + 1) argv[argc++] = word;
-    CHECK(launch_options_parse(&again, argc, argv) == LUCID_OK, "%s", last_failure);
-    char *want = echo(&o), *got = echo(&again);
-    CHECK(!strcmp(got, want), "echo:\n%s, want:\n%s", got, want);
-    CHECK(again.resume && again.haystack_texts.n == 2 && !strcmp(again.haystack_texts.items[1], "y"), "%d texts",
-          again.haystack_texts.n);
-    free(want);
-    free(got);
-    free(words);
-}
-
 static void test_help(void) {
     char *text = NULL;
     size_t n;
@@ -138,7 +115,6 @@ int main(void) {
     test_values();
     test_integers();
     test_echo();
-    test_words();
     test_help();
     check_failed(PARSE(&o, "attend", "--random", "10", "--heads", "6", "--kv-heads", "4"), LUCID_ERR_USAGE,
                  "--kv-heads");
