@@ -1,11 +1,12 @@
 #include "launch/vocabulary.h"
 
+#include "runtime/files/read.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define TEXT_MAX ((size_t)1 << 30) /* the tokenizer's */
@@ -85,42 +86,12 @@ bool launch_vocabulary_ends(const launch_vocabulary *v, int32_t id) {
 
 /* --- files --- */
 
-/* Pipes may be read, devices need not end. */
-static lucid_status check_kind(FILE *file, const char *path) {
-    struct stat info;
-    if (fstat(fileno(file), &info)) return lucid_fail(LUCID_ERR_IO, "%s: %s", path, strerror(errno));
-    if (S_ISREG(info.st_mode) || S_ISFIFO(info.st_mode)) return LUCID_OK;
-    return lucid_fail(LUCID_ERR_INPUT, "%s: not a file", path);
-}
-
-static lucid_status read_all(char **text, size_t *n_bytes, FILE *file, const char *path) {
-    size_t capacity = 0;
-    *n_bytes = 0;
-    do {
-        capacity = capacity ? 2 * capacity : (size_t)64 << 10;
-        char *larger = realloc(*text, capacity + 1);
-        if (!larger) return lucid_fail(LUCID_ERR_MEMORY, "%s: no memory for %zu bytes", path, capacity);
-        *text = larger;
-        *n_bytes += fread(*text + *n_bytes, 1, capacity - *n_bytes, file);
-    } while (*n_bytes == capacity && capacity <= TEXT_MAX);
-    if (ferror(file)) return lucid_fail(LUCID_ERR_IO, "%s: %s", path, strerror(errno));
-    if (*n_bytes > TEXT_MAX) return lucid_fail(LUCID_ERR_INPUT, "%s: longer than %zu bytes", path, TEXT_MAX);
-    if (*n_bytes == 0) return lucid_fail(LUCID_ERR_INPUT, "%s: empty", path);
-    (*text)[*n_bytes] = '\0';
-    return LUCID_OK;
-}
-
 lucid_status launch_text_read(char **text, size_t *n_bytes, const char *path) {
-    *text = NULL;
-    FILE *file = fopen(path, "re");
-    if (!file) return lucid_fail(LUCID_ERR_IO, "%s: %s", path, strerror(errno));
-    lucid_status status = check_kind(file, path);
-    if (!status) status = read_all(text, n_bytes, file, path);
-    fclose(file);
-    if (!status) return LUCID_OK;
+    LUCID_TRY(lucid_read_file(text, n_bytes, path, TEXT_MAX));
+    if (*n_bytes) return LUCID_OK;
     free(*text);
     *text = NULL;
-    return status;
+    return lucid_fail(LUCID_ERR_INPUT, "%s: empty", path);
 }
 
 static const char space[] = " \t\r\n\v\f";

@@ -4,6 +4,7 @@
 #include "runtime/cache/folder.h"
 #include "runtime/cache/pieces.h"
 #include "runtime/files/checksum.h"
+#include "runtime/files/read.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,14 +20,9 @@ static lucid_status fail_io(const char *path) {
 }
 
 static lucid_status read_all(int fd, void *data, size_t n_bytes, int64_t offset, const char *path) {
-    for (size_t done = 0; done < n_bytes;) {
-        const ssize_t n = pread(fd, (char *)data + done, n_bytes - done, offset + (int64_t)done);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return fail_io(path);
-        if (n == 0) return lucid_fail(LUCID_ERR_INPUT, "%s: ends early", path);
-        done += (size_t)n;
-    }
-    return LUCID_OK;
+    const int64_t n = lucid_read_fully(fd, data, (int64_t)n_bytes, offset);
+    if (n < 0) return fail_io(path);
+    return n == (int64_t)n_bytes ? LUCID_OK : lucid_fail(LUCID_ERR_INPUT, "%s: ends early", path);
 }
 
 static lucid_status file_bytes(int64_t *n_bytes, int fd, const char *path) {

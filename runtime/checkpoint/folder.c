@@ -1,5 +1,8 @@
 #include "runtime/checkpoint/folder.h"
 
+#include "runtime/files/durable.h"
+#include "runtime/files/read.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -116,28 +119,17 @@ lucid_status lucid_folder_create_file(int *fd, const lucid_folder *folder, const
 
 lucid_status lucid_folder_read(const lucid_folder *folder, const char *name, int fd, void *bytes, size_t n_bytes,
                                uint64_t offset) {
-    for (size_t done = 0; done < n_bytes;) {
-        ssize_t n = pread(fd, (char *)bytes + done, n_bytes - done, (off_t)(offset + done));
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return fail(folder, name, "read");
-        if (n == 0)
-            return lucid_fail(LUCID_ERR_INPUT, "%s/%s: ends at %" PRIu64 ", before %" PRIu64, folder->path, name,
-                              offset + done, offset + n_bytes);
-        done += (size_t)n;
-    }
-    return LUCID_OK;
+    const int64_t n = lucid_read_fully(fd, bytes, (int64_t)n_bytes, (int64_t)offset);
+    if (n < 0) return fail(folder, name, "read");
+    if (n == (int64_t)n_bytes) return LUCID_OK;
+    return lucid_fail(LUCID_ERR_INPUT, "%s/%s: ends at %" PRIu64 ", before %" PRIu64, folder->path, name,
+                      offset + (uint64_t)n, offset + n_bytes);
 }
 
 lucid_status lucid_folder_write(const lucid_folder *folder, const char *name, int fd, const void *bytes, size_t n_bytes,
                                 uint64_t offset) {
-    for (size_t done = 0; done < n_bytes;) {
-        ssize_t n = pwrite(fd, (const char *)bytes + done, n_bytes - done, (off_t)(offset + done));
-        if (n < 0 && errno == EINTR) continue;
-        if (n == 0) errno = ENOSPC;
-        if (n <= 0) return fail(folder, name, "write");
-        done += (size_t)n;
-    }
-    return LUCID_OK;
+    const bool written = lucid_write_fully(fd, bytes, (int64_t)n_bytes, (int64_t)offset);
+    return written ? LUCID_OK : fail(folder, name, "write");
 }
 
 static lucid_status read_opened(uint8_t **bytes, size_t *n_bytes, const lucid_folder *folder, const char *name, int fd,

@@ -1,6 +1,7 @@
 /* The reader of tensor files. The header is parsed by jansson, which refuses duplicate keys, invalid UTF-8, NUL
  * characters, nesting beyond 2048 levels and anything after the object but white space; what it means is checked here.
  * The parsed header is kept, since it owns the tensors' names and the metadata: a few hundred bytes a tensor. */
+#include "runtime/files/read.h"
 #include "runtime/files/safetensors_format.h"
 
 #include <errno.h>
@@ -27,18 +28,13 @@ struct lucid_safetensors {
 /* bytes at offset, all of them; `what` names the part of the file in the error. */
 static lucid_status read_fully(const lucid_safetensors *file, const char *what, void *dst, int64_t bytes,
                                int64_t offset) {
-    for (int64_t done = 0; done < bytes;) {
-        const ssize_t n = pread(file->fd, (char *)dst + done, (size_t)(bytes - done), offset + done);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0)
-            return lucid_fail(LUCID_ERR_IO, "%s: %s: cannot read at byte %" PRId64 ": %s", file->path, what,
-                              offset + done, strerror(errno));
-        if (n == 0)
-            return lucid_fail(LUCID_ERR_INPUT, "%s: %s: the file ends at byte %" PRId64 ", %" PRId64 " bytes too early",
-                              file->path, what, offset + done, bytes - done);
-        done += n;
-    }
-    return LUCID_OK;
+    const int64_t n = lucid_read_fully(file->fd, dst, bytes, offset);
+    if (n == bytes) return LUCID_OK;
+    if (n < 0)
+        return lucid_fail(LUCID_ERR_IO, "%s: %s: cannot read at byte %" PRId64 ": %s", file->path, what, offset,
+                          strerror(errno));
+    return lucid_fail(LUCID_ERR_INPUT, "%s: %s: the file ends at byte %" PRId64 ", %" PRId64 " bytes too early",
+                      file->path, what, offset + n, bytes - n);
 }
 
 /* O_NONBLOCK: a FIFO given by mistake is refused by the caller instead of waited for. */

@@ -1,32 +1,12 @@
+#include "runtime/files/read.h"
 #include "runtime/tokenizer/parts.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MAX_FILE_BYTES ((size_t)256 << 20) /* the largest known are below 40 MB */
-
-static lucid_status read_stream(lucid_text *text, FILE *file, const char *path) {
-    do {
-        LUCID_TRY(lucid_text_reserve(text, (size_t)1 << 16));
-        text->n += fread(text->bytes + text->n, 1, text->capacity - text->n, file);
-        if (ferror(file)) return lucid_fail(LUCID_ERR_IO, "%s: %s", path, strerror(errno));
-        if (text->n > MAX_FILE_BYTES)
-            return lucid_fail(LUCID_ERR_INPUT, "%s: more than %zu MiB, which no tokenizer has", path,
-                              MAX_FILE_BYTES >> 20);
-    } while (!feof(file));
-    return LUCID_OK;
-}
-
-/* optional: a missing file leaves an empty text. */
-static lucid_status read_file(lucid_text *text, const char *path, bool optional) {
-    FILE *file = fopen(path, "rb");
-    if (!file && optional && errno == ENOENT) return LUCID_OK;
-    if (!file) return lucid_fail(LUCID_ERR_IO, "%s: %s", path, strerror(errno));
-    const lucid_status status = read_stream(text, file, path);
-    fclose(file);
-    return status;
-}
 
 static lucid_status load_json(json_t **root, const char *json, size_t n, const char *name) {
     json_error_t error;
@@ -99,10 +79,9 @@ static lucid_status read_named(int32_t *id, const lucid_tokenizer *t, const json
                       lucid_excerpt_of(json_string_value(value), json_string_length(value)).text);
 }
 
-static lucid_status read_config(lucid_tokenizer *t, const lucid_text *text, const char *name) {
+static lucid_status read_config(lucid_tokenizer *t, const char *text, size_t n_bytes, const char *name) {
     json_t *config;
-    if (text->n == 0) return LUCID_OK;
-    LUCID_TRY(load_json(&config, text->bytes, text->n, name));
+    LUCID_TRY(load_json(&config, text, n_bytes, name));
     lucid_status status = json_is_object(config) ? LUCID_OK : lucid_fail(LUCID_ERR_INPUT, "%s: is no object", name);
     if (!status) status = read_named(&t->bos, t, config, "bos_token", name);
     if (!status) status = read_named(&t->eos, t, config, "eos_token", name);
@@ -110,25 +89,31 @@ static lucid_status read_config(lucid_tokenizer *t, const lucid_text *text, cons
     return status;
 }
 
-/* The file beside `path`. */
-static lucid_status config_path(lucid_text *config, const char *path) {
-    static const char file[] = "tokenizer_config.json";
+/* Of the file beside `path`, where there is one. */
+static lucid_status read_config_beside(lucid_tokenizer *t, const char *path) {
     const char *slash = strrchr(path, '/');
-    LUCID_TRY(lucid_text_append(config, path, slash ? (size_t)(slash + 1 - path) : 0));
-    return lucid_text_append(config, file, sizeof file);
+    char *beside = NULL, *text = NULL;
+    size_t n_bytes;
+    if (asprintf(&beside, "%.*stokenizer_config.json", slash ? (int)(slash + 1 - path) : 0, path) < 0)
+        return lucid_fail(LUCID_ERR_MEMORY, "%s: no memory", path);
+    lucid_status status = LUCID_OK;
+    if (!access(beside, F_OK) || errno != ENOENT) {
+        status = lucid_read_file(&text, &n_bytes, beside, MAX_FILE_BYTES);
+        if (!status && n_bytes) status = read_config(t, text, n_bytes, beside);
+    }
+    free(text);
+    free(beside);
+    return status;
 }
 
 lucid_status lucid_tokenizer_open(lucid_tokenizer **tokenizer, const char *path) {
-    lucid_text text = {0}, config = {0}, beside = {0};
+    char *text;
+    size_t n_bytes;
     lucid_tokenizer *made = NULL;
-    lucid_status status = read_file(&text, path, false);
-    if (!status) status = lucid_tokenizer_parse(&made, text.bytes, text.n, path);
-    if (!status) status = config_path(&beside, path);
-    if (!status) status = read_file(&config, beside.bytes, true);
-    if (!status) status = read_config(made, &config, beside.bytes);
-    lucid_text_free(&text);
-    lucid_text_free(&config);
-    lucid_text_free(&beside);
+    LUCID_TRY(lucid_read_file(&text, &n_bytes, path, MAX_FILE_BYTES));
+    lucid_status status = lucid_tokenizer_parse(&made, text, n_bytes, path);
+    free(text);
+    if (!status) status = read_config_beside(made, path);
     if (status) {
         lucid_tokenizer_close(made);
         return status;

@@ -149,7 +149,7 @@ static void test_config_beside(void) {
     write_file(config, "{\"eos_token\":");
     check_failed(lucid_tokenizer_open(&t, path), LUCID_ERR_INPUT, "tokenizer_config.json: line 1");
     check_failed(lucid_tokenizer_open(&t, scratch_path("absent")), LUCID_ERR_IO, "absent: No such file");
-    check_failed(lucid_tokenizer_open(&t, scratch_folder), LUCID_ERR_IO, "directory");
+    check_failed(lucid_tokenizer_open(&t, scratch_folder), LUCID_ERR_INPUT, "not a file");
 }
 
 /* Processor seconds for n bytes of text made of the piece again and again. */
