@@ -1,5 +1,5 @@
 /* lucid eval niah: the samples of an evaluation, answered by groups of ranks that each hold a text of their own. The
- * first rank of each group drives it; which samples are whose is a function of their numbers alone, and all meet in the
+ * first rank of each group drives it; which samples are whose follows from their lengths alone, and all meet in the
  * folder of --output. Rank 0 alone opens that folder, before any group begins, and makes the reports after all. */
 #include "launch/answer.h"
 #include "launch/commands.h"
@@ -22,36 +22,65 @@ typedef struct {
     launch_eval_folder folder; /* on rank 0 */
     bool *answered;            /* (set.n_samples) by a run before */
     /* This group's */
+    bool *mine; /* (set.n_samples) to be answered here */
     launch_eval_answers answers;
     launch_progress progress;
     double work, work_done; /* flops of reading all samples; of those that are done */
     double reading;         /* flops of the context that is being read */
-    int64_t n_samples, n_done, n_before;
+    int64_t n_samples, n_done;
     int64_t n_answers;
     double score; /* sum */
 } evaluation;
 
-/* --- progress --- */
+/* --- whose work, and how far it is --- */
 
-static bool is_mine(const evaluation *e, const launch_eval_cell *cell, int64_t i) {
-    return i % e->n_groups == e->group && !e->answered[cell->first + i];
+static int by_flops(const void *a, const void *b) {
+    const launch_eval_cell *x = *(launch_eval_cell *const *)a, *y = *(launch_eval_cell *const *)b;
+    if (x->flops != y->flops) return x->flops < y->flops ? 1 : -1;
+    return x < y ? -1 : x > y;
 }
 
-/* While the session's text is empty. */
-static void plan_work(evaluation *e) {
+/* The least of load (n_groups), the first of equals. */
+static int idlest(const double *load, int n_groups) {
+    int least = 0;
+    for (int g = 1; g < n_groups; g++)
+        if (load[g] < load[least]) least = g;
+    return least;
+}
+
+/* The longest texts first, each to the group that has the least to read so far. */
+static void deal(evaluation *e, launch_eval_cell **cells, double *load) {
     for (int c = 0; c < e->set.n_cells; c++) {
-        launch_eval_cell *cell = &e->set.cells[c];
-        cell->flops = lucid_context_flops(launch_session_context(e->session), cell->max_length);
+        const launch_eval_cell *cell = cells[c];
         for (int64_t i = 0; i < cell->n_samples; i++) {
-            if (i % e->n_groups != e->group) continue;
+            if (e->answered[cell->first + i]) continue;
+            const int group = idlest(load, e->n_groups);
+            load[group] += cell->flops;
+            if (group != e->group) continue;
+            e->mine[cell->first + i] = true;
             e->n_samples++;
-            if (is_mine(e, cell, i))
-                e->work += cell->flops;
-            else
-                e->n_before++;
         }
     }
-    e->n_done = e->n_before;
+    e->work = load[e->group];
+}
+
+/* While the session's text is empty. Every group deals for all, and alike. */
+static lucid_status plan_work(evaluation *e) {
+    launch_eval_cell **cells = malloc((size_t)e->set.n_cells * sizeof *cells);
+    double *load = calloc((size_t)e->n_groups, sizeof *load);
+    e->mine = calloc((size_t)e->set.n_samples + 1, sizeof *e->mine);
+    const bool room = cells && load && e->mine;
+    for (int c = 0; room && c < e->set.n_cells; c++) {
+        cells[c] = &e->set.cells[c];
+        cells[c]->flops = lucid_context_flops(launch_session_context(e->session), cells[c]->max_length);
+    }
+    if (room) {
+        qsort(cells, (size_t)e->set.n_cells, sizeof *cells, by_flops);
+        deal(e, cells, load);
+    }
+    free(load);
+    free(cells);
+    return room ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory to deal %" PRId64 " samples", e->set.n_samples);
 }
 
 /* A launch_watch. */
@@ -130,7 +159,7 @@ static lucid_status answer_sample(evaluation *e, const launch_eval_cell *cell, c
 static lucid_status answer_cell(evaluation *e, const launch_eval_cell *cell) {
     for (int64_t i = 0; i < cell->n_samples; i++) {
         lucid_niah_sample sample = {0};
-        if (!is_mine(e, cell, i)) continue;
+        if (!e->mine[cell->first + i]) continue;
         lucid_status status = launch_eval_sample_open(&sample, cell, i);
         if (!status) status = answer_sample(e, cell, &sample);
         launch_eval_sample_close(&sample, cell);
@@ -159,7 +188,7 @@ static lucid_status answer_all(evaluation *e) {
 static lucid_status run(void *work, launch_session *session) {
     evaluation *e = work;
     e->session = session;
-    plan_work(e);
+    LUCID_TRY(plan_work(e));
     e->progress = launch_progress_make(e->options->progress, e->group, 1);
     launch_progress_begin(&e->progress);
     const lucid_status status = answer_all(e);
@@ -280,5 +309,6 @@ lucid_status launch_eval_niah(const launch_options *options, lucid_comm *comm) {
     launch_eval_set_free(&e.set);
     launch_resources_close(&e.resources);
     free(e.answered);
+    free(e.mine);
     return status;
 }

@@ -39,6 +39,9 @@ ranks_and_groups() {
     done
     on_ranks 4 "${niah[@]}" --output groups --group-size 2 || complain "groups: $(cat stderr.txt)"
     same whole groups
+    # Two cells of one sample each: one for each group.
+    on_ranks 2 "${niah[@]}" --output dealt --needles 1 --count 1 --group-size 1 --progress always || complain "dealt: $(cat stderr.txt)"
+    grep -q '1/1 samples' stderr.txt || complain "one group has all the samples: $(cat stderr.txt)"
 }
 
 progress() {
