@@ -29,7 +29,8 @@ static tolerances tolerances_of(const launch_job *job, const launch_collection *
     const lucid_problem *p = &job->source->problem;
     double u = ldexp(1, -24), sqrt_d = sqrt(p->head_dim), largest = 1;
     int64_t n = (int64_t)p->batch * p->n_heads * p->seqlen;
-    for (int64_t i = 0; c->tensors[LUCID_LSE] && i < n; i++) largest = fmax(largest, fabsf(c->tensors[LUCID_LSE][i]));
+    for (int64_t i = 0; c->tensors[LUCID_LSE] && i < n; i++)
+        if (isfinite(c->tensors[LUCID_LSE][i])) largest = fmax(largest, fabsf(c->tensors[LUCID_LSE][i]));
     double y = 16 * u * sqrt_d * sqrt((double)p->seqlen);
     tolerances t = {y, y, 16 * u * sqrt_d * largest, "16 u sqrt(d N), u = 2^-24"};
     if (job->run.cuda && job->source->dtypes[LUCID_K] != LUCID_F32 && y < 1e-2) {

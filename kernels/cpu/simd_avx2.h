@@ -202,6 +202,7 @@ INLINE vecd vecd_fraction(vecd a) {
 }
 /* a 2^round(b), b clamped so that the exponent field becomes that of 0 or infinity; shifted out of b + 1.5 * 2^52 */
 INLINE vecd vecd_scale(vecd a, vecd b) {
+    b = _mm256_round_pd(b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); /* halves as above: 1023 is odd */
     b = _mm256_min_pd(vecd_set1(1024), _mm256_max_pd(vecd_set1(-1023), b));
     __m256i bits = _mm256_castpd_si256(_mm256_add_pd(b, vecd_set1(0x1.8p52 + 1023)));
     return _mm256_mul_pd(a, _mm256_castsi256_pd(_mm256_slli_epi64(bits, 52)));

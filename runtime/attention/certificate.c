@@ -35,7 +35,7 @@ static void choose_rows(lucid_attention *a) {
         if (n == s->n_rows - 1) token = a->problem.seqlen - 1;
         s->rows[n].token = token;
         s->rows[n].sequence = n % n_sequences;
-        s->rows[n].head = n / n_sequences % a->group;
+        s->rows[n].head = (n / n_sequences + n) % a->group;
     }
 }
 

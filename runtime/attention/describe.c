@@ -1,7 +1,13 @@
 /* What a running attention waits for and how far its rows are, in words: for the line about a fault and for dumps. */
 #include "runtime/attention/attention.h"
 
+/* As the sequence counts them. */
+static int tile_name(const lucid_schedule *s, int tile) {
+    return s->config.layout.reversed ? s->n_tiles - 1 - tile : tile;
+}
+
 static const char *pass_name(const lucid_schedule *s, int position) {
+    if (s->config.layout.reversed) return "backward pass";
     if (s->config.fused) return "fused pass";
     return s->config.solve && position < s->n_tiles ? "solve pass" : "softmax pass";
 }
@@ -9,10 +15,10 @@ static const char *pass_name(const lucid_schedule *s, int position) {
 /* Tiles come from the neighbour on the side that they travel from. */
 static void describe_awaited(const lucid_attention *a, int channel, int position, FILE *stream) {
     const lucid_schedule *s = a->running[channel].schedule;
-    int tile = position % s->n_tiles, world_size = a->comm->world_size;
+    const int tile = position % s->n_tiles, named_tile = tile_name(s, tile), world_size = a->comm->world_size;
     int peer = (a->comm->rank - s->direction[tile] + world_size) % world_size;
     int named = a->comm->job_ranks ? a->comm->job_ranks[peer] : peer;
-    fprintf(stream, "waiting for tile %d of %d from rank %d on %s (channel %d, %s), heard of %.1f s ago", tile,
+    fprintf(stream, "waiting for tile %d of %d from rank %d on %s (channel %d, %s), heard of %.1f s ago", named_tile,
             s->n_tiles, named, lucid_comm_host(a->comm, peer), channel, pass_name(s, position),
             lucid_comm_silence(a->comm, peer));
 }
@@ -33,7 +39,7 @@ static void describe_rows(const lucid_schedule *s, FILE *stream) {
     for (int row = 0; row < s->n_rows; row++) {
         bool begun = s->update_next[row] || s->attend_next[row] || s->update_until[row] || s->attend_until[row];
         if (!begun || s->attend_next[row] > s->rows[row]) continue;
-        fprintf(stream, "    row tile %d: update at %d", s->rows[row], s->update_next[row]);
+        fprintf(stream, "    row tile %d: update at %d", tile_name(s, s->rows[row]), s->update_next[row]);
         if (s->update_until[row]) fprintf(stream, " (busy to %d)", s->update_until[row]);
         fprintf(stream, ", attend at %d", s->attend_next[row]);
         if (s->attend_until[row]) fprintf(stream, " (busy to %d)", s->attend_until[row]);

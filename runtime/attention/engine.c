@@ -35,6 +35,7 @@ typedef struct {
     int (*n_pending)[N_FLIGHTS]; /* (channels) requests in flight */
     lucid_status status;
     bool finished;
+    int n_busy; /* threads at work on a piece */
     double start, last_progress, last_report, last_hook;
     double work_done, work_total; /* in pairs of tiles */
 } engine;
@@ -315,6 +316,7 @@ static bool take(engine *e, int thread, lucid_assignment *job) {
             if (!lucid_schedule_next(c->schedule, (lucid_queue)queue, &job->piece)) continue;
             job->channel = c;
             job->channel_index = i;
+            e->n_busy++;
             for (int tile = job->piece.first; tile < job->piece.last; tile++)
                 w->tiles[tile - job->piece.first] =
                     tile_address(c, tile, lucid_schedule_slot(c->schedule, job->piece.kind, tile));
@@ -327,6 +329,7 @@ static void finish_piece(engine *e, int thread, const lucid_assignment *job) {
     if (!e->status) e->status = e->a->workers[thread].status;
     const lucid_piece *p = &job->piece;
     lucid_schedule_done(job->channel->schedule, p);
+    e->n_busy--;
     const lucid_channel *c = job->channel;
     int own = c->schedule->rows[p->row];
     double share = (p->last - p->first) - (p->first <= own && own < p->last ? 0.5 : 0);
@@ -340,8 +343,9 @@ static bool all_finished(const engine *e) {
     return true;
 }
 
+/* Work has no deadline, only waiting has. */
 static lucid_status check_deadline(engine *e) {
-    if (lucid_clock() - e->last_progress < e->a->options.timeout) return LUCID_OK;
+    if (e->n_busy || lucid_clock() - e->last_progress < e->a->options.timeout) return LUCID_OK;
     char clause[256] = "";
     FILE *stream = fmemopen(clause, sizeof clause - 1, "w");
     if (stream) {

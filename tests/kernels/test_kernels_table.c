@@ -20,7 +20,7 @@ static void check_table(void) {
 
 /* Head dimension 1, q = 1, values the identity: o_ij = exp2(k_j - m_i), the subtraction rounded once. 64 x 64 arguments
  * x = high - j step - i step / 64. */
-static double worst_ulps(const lucid_kernels *set, double high, double step) {
+static double worst_ulps(const lucid_kernels *set, lucid_precision precision, double high, double step) {
     lucid_shape s = lucid_shape_make(1, GRANULE);
     float *state = allocate_floats(lucid_state_floats(s)), *record = allocate_floats(lucid_record_floats(s));
     float *scratch = allocate_floats(lucid_kernels_scratch_floats(s)), qt[GRANULE] __attribute__((aligned(64)));
@@ -34,7 +34,7 @@ static double worst_ulps(const lucid_kernels *set, double high, double step) {
         record[i] = (float)(high - i * step);
         record[lucid_record_values(s) + i * GRANULE + i] = 1;
     }
-    set->attend(state, qt, keys, 1, false, LUCID_FAST, 1, s, scratch);
+    set->attend(state, qt, keys, 1, false, precision, 1, s, scratch);
     for (int i = 0; i < GRANULE; i++)
         for (int j = 0; j < GRANULE; j++) {
             float got = state[2 * GRANULE + i * GRANULE + j], x = record[j] - (float)(i * step / GRANULE);
@@ -52,12 +52,16 @@ static double worst_ulps(const lucid_kernels *set, double high, double step) {
 static void check_exp2(const lucid_kernels *set) {
     double bound = strcmp(set->isa, "scalar") == 0 ? 3 : 2.6, worst = 0;
     for (int k = 0; k < 100; k++) {
-        worst = fmax(worst, worst_ulps(set, 1 - k * 0.37, 0.0173 + k * 1e-4));
-        worst =
-            fmax(worst, worst_ulps(set, 33 - k * 0.01, 2.9 + k * 0.01)); /* down to below the smallest normal number */
+        worst = fmax(worst, worst_ulps(set, LUCID_FAST, 1 - k * 0.37, 0.0173 + k * 1e-4));
+        worst = fmax(worst, worst_ulps(set, LUCID_FAST, 33 - k * 0.01,
+                                       2.9 + k * 0.01)); /* down to below the smallest normal number */
     }
     CHECK(worst <= bound, "%s: exp2 is off by %.2f ulp, bound %.2f", set->isa, worst, bound);
-    CHECK(worst_ulps(set, -126, 1e3) <= bound && worst_ulps(set, -1e30, 1e28) <= bound, "%s: far exponents", set->isa);
+    CHECK(worst_ulps(set, LUCID_FAST, -126, 1e3) <= bound && worst_ulps(set, LUCID_FAST, -1e30, 1e28) <= bound,
+          "%s: far exponents", set->isa);
+    /* Halfway between two integers, where an argument's rounding and its fraction's must go the same way. */
+    worst = fmax(worst_ulps(set, LUCID_FAST, 9.5, 1), worst_ulps(set, LUCID_EXACT, 9.5, 1));
+    CHECK(worst <= bound, "%s: exp2 at halves is off by %.2f ulp", set->isa, worst);
 }
 
 int main(void) {

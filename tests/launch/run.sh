@@ -64,6 +64,11 @@ reports() {
     rm kept.json.tmp.* || complain "the leftover of another process is gone"
 }
 
+# A thread that has nothing to do meets no deadline while another one works.
+patient() {
+    succeed attend --random 16K --heads 1 --head-dim 128 --tile 16K --threads 2 --timeout 1 --quiet
+}
+
 plans() {
     on_ranks 2 attend --random 64K --plan --output never.safetensors || complain "--plan failed: $(cat stderr.txt)"
     grep -q '  memory' stdout.txt || complain "--plan shows no memory"
@@ -133,6 +138,7 @@ plain
 ranks
 dtypes
 reports
+patient
 plans
 failures
 one_job
