@@ -74,7 +74,7 @@ static lucid_status next_token(progress *p) {
     if (p->answer->n_tokens == p->options->max_new)
         end(p, ANSWER_LENGTH);
     else
-        return launch_session_read(p->session, &id, 1, NULL);
+        return launch_session_decode(p->session, id);
     return LUCID_OK;
 }
 

@@ -61,9 +61,14 @@ static lucid_status prepare(void *work, launch_session *session, launch_needs *n
     return s->options->logits ? parse_positions(needs, s->options->positions, s->tokens.n) : LUCID_OK;
 }
 
+/* A last token alone would have the one before it read again. */
+static int64_t piece(int64_t left) {
+    return left <= PIECE + 1 ? left : PIECE;
+}
+
 /* Token i + 1 is what follows position i. Sums are taken in the text's order, so they do not depend on the ranks. */
 static lucid_status read_piece(score *s, launch_session *session, int64_t first, launch_token_score *scores) {
-    const int64_t left = s->tokens.n - first, n = left < PIECE ? left : PIECE;
+    const int64_t left = s->tokens.n - first, n = piece(left);
     const launch_targets targets = {
         .first = first, .n = left - 1 < n ? left - 1 : n, .targets = s->tokens.ids + first + 1, .scores = scores};
     LUCID_TRY(launch_session_read(session, s->tokens.ids + first, n, &targets));
@@ -105,11 +110,11 @@ static lucid_status write_report(const score *s, const launch_measures *measures
 
 static lucid_status run(void *work, launch_session *session) {
     score *s = work;
-    const int64_t n = s->tokens.n < PIECE ? s->tokens.n : PIECE;
+    const int64_t n = piece(s->tokens.n);
     launch_token_score *scores = malloc((size_t)n * sizeof *scores);
     lucid_status status =
         scores ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory for the scores of %lld tokens", (long long)n);
-    for (int64_t first = 0; !status && first < s->tokens.n; first += PIECE)
+    for (int64_t first = 0; !status && first < s->tokens.n; first += piece(s->tokens.n - first))
         status = read_piece(s, session, first, scores);
     free(scores);
     LUCID_TRY(status);

@@ -5,6 +5,7 @@
 #include "launch/sink.h"
 #include "runtime/cache/folder.h"
 #include "runtime/memory.h"
+#include "runtime/model/matmul.h"
 #include "runtime/model/sample.h"
 
 #include <stdlib.h>
@@ -23,8 +24,10 @@ struct launch_session {
     launch_watch watch; /* rank 0; NULL: progress is shown */
     void *watch_context;
     lucid_safetensors_writer *logits_file;
-    float *next; /* (vocab_size) rank 0 */
-    bool over;   /* the others have left */
+    int64_t n_chunked; /* tokens at the text's front that were read in chunks, not decoded; rank 0 */
+    float *next;       /* (vocab_size) rank 0 */
+    launch_measures measures;
+    bool over; /* the others have left */
 };
 
 typedef enum { ORDER_READ, ORDER_TOKEN, ORDER_TRUNCATE, ORDER_SAVE, ORDER_MEASURE, ORDER_END } order_kind;
@@ -83,7 +86,6 @@ static lucid_logits_sink sink_of(scoring *s) {
 
 /* Each number stands on one rank, so the sum is exact in any order. */
 static lucid_status gather_scores(launch_session *session, double *found, int64_t n) {
-    LUCID_TRY(lucid_comm_rendezvous(session->comm));
     for (int64_t first = 0; first < n; first += REDUCE_MAX) {
         const int64_t left = n - first;
         const int count = (int)(left < REDUCE_MAX ? left : REDUCE_MAX);
@@ -110,6 +112,7 @@ static lucid_status read_step(launch_session *session, const order *o, const int
         lucid_context_append(session->context, ids, o->n, sink.first < sink.last ? &sink : NULL);
     launch_progress_end(&session->progress);
     LUCID_TRY(settle(session, status));
+    if (o->n > 1) LUCID_TRY(lucid_comm_rendezvous(session->comm)); /* a layout may give the ranks unequal work */
     return gather_scores(session, found, 2 * o->n_targets);
 }
 
@@ -210,7 +213,6 @@ static lucid_status read_token(launch_session *session, const order *o) {
 }
 
 static lucid_status obey(launch_session *session, const order *o) {
-    launch_measures measures;
     switch ((order_kind)o->kind) {
     case ORDER_READ:
         return follow_read(session, o);
@@ -221,7 +223,7 @@ static lucid_status obey(launch_session *session, const order *o) {
     case ORDER_SAVE:
         return lucid_context_save(session->context, session->options->save_context);
     case ORDER_MEASURE:
-        return measure(&measures, session);
+        return measure(&session->measures, session);
     case ORDER_END:
         break;
     }
@@ -237,65 +239,87 @@ static lucid_status follow(launch_session *session) {
     return LUCID_OK;
 }
 
-static lucid_status tell_token(launch_session *session, int32_t id) {
-    const order o = {.kind = ORDER_TOKEN, .n = id};
-    LUCID_TRY(send_order(session, &o));
-    const lucid_status status = read_token(session, &o);
+/* A failure from the order on ends the others too. */
+static lucid_status tell(launch_session *session, const order *o) {
+    lucid_status status = send_order(session, o);
+    if (!status) status = obey(session, o);
     session->over = status != LUCID_OK;
     return status;
 }
 
-lucid_status launch_session_read(launch_session *session, const int32_t *ids, int64_t n,
-                                 const launch_targets *targets) {
-    if (n == 1 && !targets) return tell_token(session, *ids);
-    const order o = {.kind = ORDER_READ,
-                     .n = n,
-                     .first_target = targets ? targets->first : 0,
-                     .n_targets = targets ? targets->n : 0};
+/* The order, and what belongs to a read. */
+static lucid_status tell_read(launch_session *session, const order *o, const int32_t *ids,
+                              const launch_targets *targets) {
     int32_t *both;
     double *found;
-    LUCID_TRY(send_order(session, &o));
-    session->over = true; /* a failure from here on ends the others too */
-    lucid_status status = step_room(session, &o, &both, &found);
+    LUCID_TRY(send_order(session, o));
+    lucid_status status = step_room(session, o, &both, &found);
     if (status) goto free_room;
-    memcpy(both, ids, (size_t)n * sizeof *ids);
-    if (o.n_targets) memcpy(both + n, targets->targets, (size_t)o.n_targets * sizeof *both);
-    LUCID_TRY_GOTO(share_ids(session, &o, both), free_room);
-    LUCID_TRY_GOTO(read_step(session, &o, both, both + n, found), free_room);
-    for (int64_t i = 0; i < o.n_targets; i++)
+    memcpy(both, ids, (size_t)o->n * sizeof *ids);
+    if (o->n_targets) memcpy(both + o->n, targets->targets, (size_t)o->n_targets * sizeof *both);
+    LUCID_TRY_GOTO(share_ids(session, o, both), free_room);
+    LUCID_TRY_GOTO(read_step(session, o, both, both + o->n, found), free_room);
+    for (int64_t i = 0; i < o->n_targets; i++)
         targets->scores[i] = (launch_token_score){.loss = found[2 * i], .is_greedy = found[2 * i + 1] != 0};
-    session->over = false;
 free_room:
     free(both);
     free(found);
     return status;
 }
 
-lucid_status launch_session_truncate(launch_session *session, int64_t n) {
-    LUCID_TRY(send_order(session, &(order){.kind = ORDER_TRUNCATE, .n = n}));
-    return lucid_context_truncate(session->context, n);
+static lucid_status read_chunks(launch_session *session, const int32_t *ids, int64_t n, const launch_targets *targets) {
+    int64_t n_text;
+    lucid_context_tokens(session->context, &n_text);
+    const order o = {.kind = ORDER_READ,
+                     .n = n,
+                     .first_target = targets ? targets->first : 0,
+                     .n_targets = targets ? targets->n : 0};
+    const lucid_status status = tell_read(session, &o, ids, targets);
+    session->over = status != LUCID_OK;
+    if (session->n_chunked == n_text) session->n_chunked += n;
+    return status;
 }
 
-/* Tokens at the front that the text has already, at most n_most. */
+/* A single token behind others would be decoded: the one before it is read again. */
+lucid_status launch_session_read(launch_session *session, const int32_t *ids, int64_t n,
+                                 const launch_targets *targets) {
+    int64_t n_text;
+    const int32_t *text = lucid_context_tokens(session->context, &n_text);
+    if (n != 1 || n_text == 0) return read_chunks(session, ids, n, targets);
+    const int32_t both[] = {text[n_text - 1], ids[0]};
+    LUCID_TRY(launch_session_truncate(session, n_text - 1));
+    return read_chunks(session, both, 2, targets);
+}
+
+lucid_status launch_session_decode(launch_session *session, int32_t id) {
+    return tell(session, &(order){.kind = ORDER_TOKEN, .n = id});
+}
+
+lucid_status launch_session_truncate(launch_session *session, int64_t n) {
+    if (n < session->n_chunked) session->n_chunked = n;
+    return tell(session, &(order){.kind = ORDER_TRUNCATE, .n = n});
+}
+
+/* Tokens at the front that the text has already, at most n_most, and as reading ids would leave them. A state cannot go
+ * back, and behind half a panel it has other bits than in the middle of a chunk. */
 static int64_t common(const launch_session *session, const int32_t *ids, int64_t n_most) {
     int64_t n_text, n = 0;
     const int32_t *text = lucid_context_tokens(session->context, &n_text);
-    while (n < n_text && n < n_most && text[n] == ids[n]) n++;
-    return n;
+    const bool is_state = session->resources->model->config.attention == LUCID_MODEL_DELTANET;
+    if (n_most > session->n_chunked) n_most = session->n_chunked;
+    while (n < n_most && text[n] == ids[n]) n++;
+    return is_state && (n < n_text || n % LUCID_PANEL) ? 0 : n;
 }
 
 lucid_status launch_session_become(launch_session *session, const int32_t *ids, int64_t n, int64_t needed,
                                    const launch_targets *targets, int64_t *shared) {
-    *shared = common(session, ids, needed);
+    *shared = common(session, ids, needed < n - 2 ? needed : n - 2);
     LUCID_TRY(launch_session_truncate(session, *shared));
-    return launch_session_read(session, ids + *shared, n - *shared, targets);
+    return read_chunks(session, ids + *shared, n - *shared, targets);
 }
 
 lucid_status launch_session_save(launch_session *session) {
-    LUCID_TRY(send_order(session, &(order){.kind = ORDER_SAVE}));
-    const lucid_status status = lucid_context_save(session->context, session->options->save_context);
-    session->over = status != LUCID_OK;
-    return status;
+    return tell(session, &(order){.kind = ORDER_SAVE});
 }
 
 const lucid_tokens *launch_session_saved(const launch_session *session) {
@@ -303,8 +327,9 @@ const lucid_tokens *launch_session_saved(const launch_session *session) {
 }
 
 lucid_status launch_session_measure(launch_measures *measures, launch_session *session) {
-    LUCID_TRY(send_order(session, &(order){.kind = ORDER_MEASURE}));
-    return measure(measures, session);
+    LUCID_TRY(tell(session, &(order){.kind = ORDER_MEASURE}));
+    *measures = session->measures;
+    return LUCID_OK;
 }
 
 lucid_status launch_session_next(const float **logits, launch_session *session) {
@@ -345,7 +370,9 @@ static lucid_status open_context(launch_session *session) {
         .progress_context = session,
     };
     session->progress = launch_progress_make(o->progress, session->comm->rank, 1);
-    return lucid_context_create(&session->context, session->resources->model, session->comm, &options);
+    LUCID_TRY(lucid_context_create(&session->context, session->resources->model, session->comm, &options));
+    lucid_context_tokens(session->context, &session->n_chunked);
+    return LUCID_OK;
 }
 
 static lucid_status plan_logits(launch_session *session) {

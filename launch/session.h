@@ -49,8 +49,12 @@ typedef struct {
     launch_token_score *scores; /* (n) */
 } launch_targets;
 
-/* Appends ids (n) to the text; targets, within them, may be NULL. */
+/* Appends ids (n) to the text; targets, within them, may be NULL. A text has the same bits however it is cut into
+ * reads. */
 lucid_status launch_session_read(launch_session *session, const int32_t *ids, int64_t n, const launch_targets *targets);
+
+/* Appends a token that was drawn. It is decoded, at one read of weights and cache; its bits are not those of a read. */
+lucid_status launch_session_decode(launch_session *session, int32_t id);
 
 /* From prepare: `watch` is called a few times a second with the share of a read that is done, in place of a progress
  * line. */
@@ -64,7 +68,8 @@ lucid_status launch_session_next(const float **logits, launch_session *session);
 lucid_status launch_session_truncate(launch_session *session, int64_t n);
 
 /* Makes ids (n) the text. What it has in common with them, at most `needed` tokens, is kept: *shared. targets, beyond
- * those, may be NULL. */
+ * those, may be NULL. Bits are those of reading ids alone, whatever the text was: so tokens that were decoded are read
+ * again, and the last two always. */
 lucid_status launch_session_become(launch_session *session, const int32_t *ids, int64_t n, int64_t needed,
                                    const launch_targets *targets, int64_t *shared);
 

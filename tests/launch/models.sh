@@ -97,6 +97,7 @@ contexts() {
         on_ranks $n generate --model m --context kept --prompt "And now?" --max-new 12 --quiet || complain "np $n: $(cat stderr.txt)"
         cmp stdout.txt alone.txt || complain "np $n: a saved context answers otherwise"
     done
+    one_more
     refuse 1 "kept: the cache is of fp32, not bf16" generate --model m --context kept --prompt x --cache-dtype bf16
     "$make_model" other seed=2
     refuse 1 "kept: another model's cache" generate --model other --context kept --prompt x
@@ -107,6 +108,18 @@ contexts() {
     refuse 1 "kept/manifest.*damaged" generate --model m --context kept --prompt x
     mkdir full && touch full/file
     refuse 1 "full: " generate --model m --prompt x --save-context full
+}
+
+# A saved text with one more token has the bits of the whole.
+one_more() {
+    local n
+    { cat long.txt; printf '?'; } >longer.txt
+    for n in 1 2; do
+        on_ranks $n generate --model m --context kept --prompt "?" --max-new 0 --save-context more --quiet || complain "np $n: $(cat stderr.txt)"
+        on_ranks $n generate --model m --prompt-file longer.txt --max-new 0 --save-context read --quiet || complain "np $n: $(cat stderr.txt)"
+        diff -r more read >difference.txt || complain "np $n: one more token has other bits than the whole: $(cat difference.txt)"
+        rm -r more read
+    done
 }
 
 # Weights in another dtype: those of 16 bits are rounded once, and come back as they are.
@@ -192,7 +205,38 @@ batches() {
     succeed generate --model m --prompt-file beginning.txt --max-new 0 --save-context france --quiet
     succeed batch --model m --requests requests.jsonl --output france.jsonl --context france
     cmp 1.jsonl france.jsonl || complain "a saved context answers requests otherwise"
+    independence
     resume
+}
+
+# An answer is its request's alone: not of what was read before it, nor of what a run that goes on does not read again.
+# Contexts that differ in one token from what is there, and contexts that go on where an answer was decoded.
+independence() {
+    local context i answer
+    context=$(printf 'Answer:%.0s' {1..20})
+    for i in A B C; do request loglikelihood "[\"$context\", \"$i\"]"; done >near.jsonl
+    succeed batch --model m --requests near.jsonl --output near.out
+    grep -Eq ' [1-9][0-9]{2} shared' stdout.txt || complain "near requests share little: $(cat stdout.txt)"
+    begun near near.out 1
+    succeed batch --model m --requests near.jsonl --output again.jsonl --quiet
+    cmp again.jsonl near.out || complain "near requests are answered otherwise by a batch that goes on"
+    for i in {1..40}; do request generate_until "[\"$i. What\", {\"until\": [], \"max_gen_toks\": 4}]"; done >asked.jsonl
+    succeed batch --model m --requests asked.jsonl --output asked.out --quiet
+    for i in {1..40}; do
+        answer=$(sed -n ${i}p asked.out | LC_ALL=C grep -oP '"resps":\["\K([ -!#-\[\]-~]|\\[^u]|\\u00[01].){4}(?="\])') || continue
+        sed -n ${i}p asked.jsonl
+        request loglikelihood "[\"$i. What$answer\", \" then\"]"
+    done >asked_on.jsonl
+    [[ $(wc -l <asked_on.jsonl) -ge 6 ]] || complain "too few answers are ASCII: $(cat asked.out)"
+    grep likelihood asked_on.jsonl >on.jsonl
+    succeed batch --model m --requests asked_on.jsonl --output asked_on.out --quiet
+    succeed batch --model m --requests on.jsonl --output on.out --quiet
+    grep likelihood asked_on.out | cmp - on.out || complain "what was decoded is taken for what was read"
+}
+
+# begun NAME ANSWERS N: again.jsonl.partial of a batch on NAME.jsonl that has N of its ANSWERS.
+begun() {
+    { printf '%s\n' "$(header $1.jsonl)"; head -n "$3" "$2"; } >again.jsonl.partial
 }
 
 # The same number by another command: BOS, then the text.
@@ -257,7 +301,7 @@ drawn() {
 # The first line of a partial file, from a batch that fails at its end, for want of a place for its output.
 header() {
     mkdir -p taken
-    "$lucid" batch --quiet --model m --requests requests.jsonl --output taken 2>/dev/null
+    "$lucid" batch --quiet --model m --requests "${1:-requests.jsonl}" --output taken 2>/dev/null
     head -n 1 taken.partial
     rm -rf taken taken.partial
 }
