@@ -43,9 +43,9 @@ static void check_calls(const subject *t) {
     for (int g = 0; g < cut.n_granules; g++) {
         t->set->attend_begin(head_state(&cut, g), head_query(&cut, g), head_record(&cut, g), cut.q_scale, s);
         for (int j = 0; j < g; j += 2)
-            t->set->attend(head_state(&cut, g), head_query(&cut, g), cut.keys + j, g - j < 2 ? 1 : 2, false, LUCID_FAST,
-                           cut.q_scale, s, cut.scratch);
-        t->set->attend(head_state(&cut, g), head_query(&cut, g), cut.keys + g, 1, true, LUCID_FAST, cut.q_scale, s,
+            t->set->attend(head_state(&cut, g), head_query(&cut, g), cut.keys + j, g - j < 2 ? 1 : 2, false,
+                           t->precision, cut.q_scale, s, cut.scratch);
+        t->set->attend(head_state(&cut, g), head_query(&cut, g), cut.keys + g, 1, true, t->precision, cut.q_scale, s,
                        cut.scratch);
     }
     check_same(t, &whole, &cut, N, "the cut into calls");
@@ -100,25 +100,96 @@ static void check_mode(const subject *t) {
         _mm_setcsr(mode); /* attend_begin is a plain chain in the caller's mode */
         t->set->attend_begin(head_state(&b, g), head_query(&b, g), head_record(&b, g), b.q_scale, b.shape);
         _mm_setcsr(odd);
-        t->set->attend(head_state(&b, g), head_query(&b, g), b.keys, g, false, LUCID_FAST, b.q_scale, b.shape,
+        t->set->attend(head_state(&b, g), head_query(&b, g), b.keys, g, false, t->precision, b.q_scale, b.shape,
                        b.scratch);
-        t->set->attend(head_state(&b, g), head_query(&b, g), b.keys + g, 1, true, LUCID_FAST, b.q_scale, b.shape,
+        t->set->attend(head_state(&b, g), head_query(&b, g), b.keys + g, 1, true, t->precision, b.q_scale, b.shape,
                        b.scratch);
     }
-    CHECK((_mm_getcsr() & ~_MM_EXCEPT_MASK) == (odd & ~_MM_EXCEPT_MASK), "%s: mode %x became %x", t->set->isa, odd,
-          _mm_getcsr());
     _mm_setcsr(mode);
     check_same(t, &a, &b, N, "the caller's rounding mode");
     head_free(&a);
     head_free(&b);
 }
 
+/* Runs one function of the set, rounding towards zero, and finds the mode as it was. */
+#define CHECK_KEEPS_MODE(set, function, ...)                                                                     \
+    do {                                                                                                         \
+        const unsigned mode_ = _mm_getcsr(), odd_ = mode_ | _MM_ROUND_TOWARD_ZERO;                               \
+        _mm_setcsr(odd_);                                                                                        \
+        (set)->function(__VA_ARGS__);                                                                            \
+        const unsigned after_ = _mm_getcsr();                                                                    \
+        _mm_setcsr(mode_);                                                                                       \
+        CHECK(!((after_ ^ odd_) & ~_MM_EXCEPT_MASK), "%s: " #function " made mode %x of %x", (set)->isa, after_, \
+              odd_);                                                                                             \
+    } while (0)
+
+static void check_forward_mode(const subject *t, head *h) {
+    const lucid_kernels *set = t->set;
+    const lucid_shape s = h->shape;
+    float *state = head_state(h, LAST), *query = head_query(h, LAST), *record = head_record(h, LAST);
+    float *out = allocate_floats((size_t)GRANULE * s.value_dim), lse[GRANULE];
+    CHECK_KEEPS_MODE(set, pack_rows, record, t->p.k, LUCID_F32, GRANULE, s.head_dim);
+    CHECK_KEEPS_MODE(set, normalise, record, s, (float)EPS);
+    CHECK_KEEPS_MODE(set, pack_values, record, t->p.v, LUCID_F32, GRANULE, s);
+    CHECK_KEEPS_MODE(set, update, record, h->keys, LAST, s, h->scratch);
+    CHECK_KEEPS_MODE(set, solve, record, s, h->scratch);
+    for (int precision = LUCID_FAST; precision <= LUCID_EXACT; precision++) {
+        const lucid_precision p = (lucid_precision)precision;
+        CHECK_KEEPS_MODE(set, attend_begin, state, query, record, h->q_scale, s);
+        CHECK_KEEPS_MODE(set, attend, state, query, h->keys, LAST, false, p, h->q_scale, s, h->scratch);
+        CHECK_KEEPS_MODE(set, attend, state, query, h->keys + LAST, 1, true, p, h->q_scale, s, h->scratch);
+    }
+    CHECK_KEEPS_MODE(set, attend_finish, out, lse, state, GRANULE, s);
+    free(out);
+}
+
+/* An fp32 record is a cached one. */
+static void check_decode_mode(const subject *t, const head *h) {
+    const lucid_kernels *set = t->set;
+    const lucid_decode_shape s = {h->shape, LUCID_F32, 1, true};
+    float *partial = allocate_floats(lucid_partial_floats(&s)), *other = allocate_floats(lucid_partial_floats(&s));
+    float *rows = allocate_floats(lucid_decode_rows_floats(&s)),
+          *scratch = allocate_floats(lucid_decode_scratch_floats(&s));
+    lucid_decode_pack(rows, t->p.q, (float)h->q_scale, t->p.k, 1, &s);
+    set->decode_begin(other, rows, t->p.k, &s);
+    CHECK_KEEPS_MODE(set, decode_begin, partial, rows, t->p.k, &s);
+    CHECK_KEEPS_MODE(set, decode, partial, rows, h->records, 2 * GRANULE + 5, &s, scratch);
+    CHECK_KEEPS_MODE(set, decode_merge, partial, other, &s);
+    free(partial), free(other), free(rows), free(scratch);
+}
+
+static void check_backward_mode(const subject *t, const head *h) {
+    const lucid_kernels *set = t->set;
+    const lucid_shape s = h->shape;
+    float *row = allocate_floats(lucid_query_row_floats(s)), *sums = allocate_floats(lucid_sums_floats(s, 1));
+    const lucid_key_sums key = {head_record(h, 0), sums, sums + lucid_sums_dy(s, 1)};
+    memset(row, 0, lucid_query_row_floats(s) * sizeof *row);
+    memset(sums, 0, lucid_sums_floats(s, 1) * sizeof *sums);
+    CHECK_KEEPS_MODE(set, attend_backward, sums + lucid_sums_dqt(s, 0), row, &key, 1, s, h->scratch);
+    CHECK_KEEPS_MODE(set, attend_backward_diag, sums + lucid_sums_dqt(s, 0), row, &key, s, h->scratch);
+    CHECK_KEEPS_MODE(set, update_backward, sums + lucid_sums_dkt(s), row, &key, 1, s, h->scratch);
+    CHECK_KEEPS_MODE(set, update_backward_diag, sums + lucid_sums_dkt(s), row, &key, s, h->scratch);
+    CHECK_KEEPS_MODE(set, solve_backward, row, s, h->scratch);
+    free(row), free(sums);
+}
+
+static void check_modes_kept(const subject *t) {
+    head h = solved(t);
+    check_decode_mode(t, &h);
+    check_backward_mode(t, &h);
+    check_forward_mode(t, &h);
+    CHECK_KEEPS_MODE(t->set, read_burst, h.records, 1024);
+    CHECK_KEEPS_MODE(t->set, fma_burst, 10);
+    head_free(&h);
+}
+
 static void check_set(const lucid_kernels *set, int d, int dv) {
     subject t = {set, problem_make(N, d, dv, 11), LUCID_FAST};
-    check_calls(&t);
-    check_mode(&t);
+    check_modes_kept(&t);
     for (int precision = LUCID_FAST; precision <= LUCID_EXACT; precision++) {
         t.precision = (lucid_precision)precision;
+        check_calls(&t);
+        check_mode(&t);
         for (int first = LAST * GRANULE + 1; first < N; first += 5) check_future(&t, first);
         check_future(&t, 7);
         check_padding(&t, N - 1);

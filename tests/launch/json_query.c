@@ -1,6 +1,6 @@
 /* json_query FILE [PATH]: checks that FILE is one JSON value and prints the value at PATH ("plan.tile",
- * "ranks.0.host"). An array or object prints its number of members. Exit 1 when the file is no JSON or has no such
- * value. */
+ * "ranks.0.host"). An array or object prints its number of members. Exit 1 when the file is no JSON, has no such value
+ * or null in its place, which is how reports write numbers that are not finite. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +31,8 @@ int main(int argc, char **argv) {
         return 1;
     }
     const json_t *value = argc > 2 ? descend(root, argv[2]) : root;
+    const int status = value && !json_is_null(value) ? 0 : 1;
     if (value) print_value(value);
     json_decref(root);
-    return value ? 0 : 1;
+    return status;
 }

@@ -12,7 +12,19 @@ verify_passes() {
     done
     succeed verify --random 300 --attention softmax --dtype bf16
     on_ranks 2 verify --random 700 --heads 2 --keys clustered || complain "verify on two ranks: $(cat stdout.txt stderr.txt)"
-    grep -q ScaLAPACK stdout.txt || complain "verify on two ranks says nothing of ScaLAPACK"
+    grep -Eq '^  y +ScaLAPACK +[0-9]|ScaLAPACK was not asked: .* cannot be loaded$' stdout.txt ||
+        complain "verify on two ranks did not ask ScaLAPACK: $(cat stdout.txt)"
+}
+
+# Judged by a solver that solves nothing, a right y is wrong, and nothing else is.
+verify_fails() {
+    LD_LIBRARY_PATH=$(dirname "$lucid")/fake_scalapack timeout -k 5 100 "$lucid" verify --comm mpi --random 300 \
+        --keys clustered --report failed.json >stdout.txt 2>stderr.txt
+    expect "exit code of a verification that fails" $? 1
+    expect "what failed" "$(grep FAILED stdout.txt | awk '{ print $1, $2 }')" "y ScaLAPACK"
+    expect "the failure's line" "$(grep '^lucid: ' stderr.txt)" "lucid: verification failed: 1 error above tolerance"
+    awk -v error="$("$json" failed.json verification.y_error_scalapack)" 'BEGIN { exit !(error > 0.01) }' ||
+        complain "the report's error of y without a solve: $("$json" failed.json verification)"
 }
 
 bench_rows() {
@@ -47,6 +59,7 @@ bench_decode() {
 }
 
 verify_passes
+command -v mpirun >/dev/null && verify_fails
 bench_rows
 bench_backward
 bench_decode
