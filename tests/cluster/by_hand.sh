@@ -2,7 +2,7 @@
 # Sourced by what is run by hand, on the release build: sets `program`, the arguments that the tests' scripts begin with.
 # The settings are those that CTest gives its tests.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl=self,vader OMPI_MCA_mpi_yield_when_idle=1
+export LC_ALL=C OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl=self,vader OMPI_MCA_mpi_yield_when_idle=1
 export OMPI_MCA_hwloc_base_binding_policy=none OMP_WAIT_POLICY=passive
 program=("$root" "$root/build/release/bin/cluster_switch" "$root/build/release/bin/lucid")
 

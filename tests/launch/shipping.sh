@@ -19,7 +19,9 @@ courses() {
     done
     cmp -s whole/{lucid,softmax}/model/model.safetensors && complain "both attentions learn the same weights"
     STAGES=begun.tsv "$shipping/run" parts lucid >log 2>&1 || complain "first stage: $(tail -n 3 log)"
-    "$shipping/run" parts lucid >log 2>&1 || complain "second stage: $(tail -n 3 log)"
+    mkdir locale # where it can be made, one with a decimal comma
+    localedef -i de_DE -f UTF-8 locale/de_DE.UTF-8 >/dev/null 2>&1
+    LOCPATH=$work/locale LC_ALL=de_DE.UTF-8 "$shipping/run" parts lucid >log 2>&1 || complain "second stage: $(tail -n 3 log)"
     cmp {whole,parts}/lucid/model/model.safetensors || complain "a course in two parts gives another model"
     "$shipping/run" parts other >log 2>&1 && complain "'other' is trained"
     grep -q "'other' is neither lucid nor softmax" log || complain "other: $(cat log)"
