@@ -8,6 +8,7 @@
 #include "runtime/model/matmul.h"
 #include "runtime/model/sample.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,13 +50,17 @@ typedef struct {
 
 /* --- a step, on every rank --- */
 
-static void score_row(const scoring *s, int64_t position, const float *logits) {
+/* False: a logit is not finite. */
+static bool score_row(const scoring *s, int64_t position, const float *logits) {
+    const int vocab = s->session->resources->model->config.vocab_size;
     const int64_t i = position - s->first;
     bool is_greedy = false;
-    if (i < 0 || i >= s->n) return;
-    s->found[2 * i] =
-        lucid_token_loss(logits, s->session->resources->model->config.vocab_size, s->targets[i], &is_greedy);
+    for (int t = 0; t < vocab; t++)
+        if (!isfinite(logits[t])) return false;
+    if (i < 0 || i >= s->n) return true;
+    s->found[2 * i] = lucid_token_loss(logits, vocab, s->targets[i], &is_greedy);
     s->found[2 * i + 1] = is_greedy;
+    return true;
 }
 
 /* A lucid_logits_taker. */
@@ -64,8 +69,13 @@ static lucid_status take_logits(void *context, int64_t position, int n_rows, con
     const launch_session *session = s->session;
     const launch_needs *needs = &session->needs;
     const int64_t vocab = session->resources->model->config.vocab_size;
-#pragma omp parallel for schedule(static) num_threads(session->resources->threads)
-    for (int r = 0; r < n_rows; r++) score_row(s, position + r, logits + (int64_t)r * vocab);
+    int n_finite = n_rows; /* rows before the first one that is not */
+#pragma omp parallel for schedule(static) num_threads(session->resources->threads) reduction(min : n_finite)
+    for (int r = 0; r < n_rows; r++)
+        if (!score_row(s, position + r, logits + (int64_t)r * vocab) && r < n_finite) n_finite = r;
+    if (n_finite < n_rows)
+        return lucid_fail(LUCID_ERR_INPUT, "the model's logits at token %lld are not finite",
+                          (long long)(position + n_finite));
     if (!session->logits_file) return LUCID_OK;
     const int64_t first = position > needs->first_logit ? position : needs->first_logit;
     const int64_t end = position + n_rows < needs->end_logit ? position + n_rows : needs->end_logit;
