@@ -14,6 +14,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 typedef struct {
@@ -79,6 +81,24 @@ static lucid_status write_line(const batch *b, const json_t *object) {
     return LUCID_OK;
 }
 
+static lucid_status refuse_second_job(const batch *b) {
+    return lucid_fail(LUCID_ERR_USAGE, "%s: another job writes it; wait for its end, or choose another output",
+                      b->partial_path);
+}
+
+/* Until the file is closed; where a file system has no locks, without one. */
+static lucid_status lock_partial(const batch *b) {
+    return flock(fileno(b->partial), LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK ? refuse_second_job(b) : LUCID_OK;
+}
+
+/* The job that had the file may have completed it before it could be locked. */
+static lucid_status take_partial(batch *b) {
+    struct stat found;
+    LUCID_TRY(lock_partial(b));
+    if (fstat(fileno(b->partial), &found) == 0 && found.st_nlink == 0) return refuse_second_job(b);
+    return resume(b);
+}
+
 /* The answers of a run before, if there was one. */
 static lucid_status find_partial(batch *b) {
     if (asprintf(&b->partial_path, "%s.partial", b->options->output) < 0) {
@@ -86,13 +106,17 @@ static lucid_status find_partial(batch *b) {
         return lucid_fail(LUCID_ERR_MEMORY, "no memory");
     }
     b->partial = fopen(b->partial_path, "r+e");
-    if (b->partial) return resume(b);
+    if (b->partial) return take_partial(b);
     return errno == ENOENT ? LUCID_OK : lucid_fail(LUCID_ERR_IO, "%s: %s", b->partial_path, strerror(errno));
 }
 
 static lucid_status begin_partial(batch *b) {
-    if (!b->partial) b->partial = fopen(b->partial_path, "w+xe");
-    if (!b->partial) return lucid_fail(LUCID_ERR_IO, "%s: %s", b->partial_path, strerror(errno));
+    if (!b->partial) {
+        b->partial = fopen(b->partial_path, "w+xe");
+        if (!b->partial && errno == EEXIST) return refuse_second_job(b);
+        if (!b->partial) return lucid_fail(LUCID_ERR_IO, "%s: %s", b->partial_path, strerror(errno));
+        LUCID_TRY(lock_partial(b));
+    }
     return ftello(b->partial) == 0 ? write_line(b, b->header) : LUCID_OK;
 }
 
@@ -195,22 +219,31 @@ static lucid_status prepare(void *work, launch_session *session, launch_needs *n
     return find_partial(b);
 }
 
-/* The partial file without its header. */
-static lucid_status complete(batch *b) {
-    launch_file file = {0};
+/* The partial file's lines but the header go to file. */
+static lucid_status copy_answers(const batch *b, FILE *file) {
     char *line = NULL;
     size_t capacity = 0;
-    lucid_status status = launch_file_open(&file, b->options->output);
+    int64_t n_lines = 0;
+    bool written = true;
     rewind(b->partial);
-    ssize_t n = getline(&line, &capacity, b->partial);
-    while (!status && (n = getline(&line, &capacity, b->partial)) > 0)
-        if (fwrite(line, 1, (size_t)n, file.stream) != (size_t)n)
-            status = lucid_fail(LUCID_ERR_IO, "%s: %s", b->options->output, strerror(errno));
-    if (!status && ferror(b->partial)) status = lucid_fail(LUCID_ERR_IO, "%s: cannot be read again", b->partial_path);
+    for (ssize_t n; written && (n = getline(&line, &capacity, b->partial)) > 0 && line[n - 1] == '\n'; n_lines++)
+        if (n_lines) written = fwrite(line, 1, (size_t)n, file) == (size_t)n;
+    free(line);
+    if (!written) return lucid_fail(LUCID_ERR_IO, "%s: %s", b->options->output, strerror(errno));
+    if (ferror(b->partial)) return lucid_fail(LUCID_ERR_IO, "%s: cannot be read again", b->partial_path);
+    if (n_lines == b->requests.n + 1) return LUCID_OK;
+    return lucid_fail(LUCID_ERR_IO,
+                      "%s: %" PRId64 " lines, not %" PRId64 ": it was changed meanwhile; remove it to begin anew",
+                      b->partial_path, n_lines, b->requests.n + 1);
+}
+
+static lucid_status complete(batch *b) {
+    launch_file file = {0};
+    LUCID_TRY(launch_file_open(&file, b->options->output));
+    lucid_status status = copy_answers(b, file.stream);
     if (!status) status = launch_file_commit(&file);
     if (!status) unlink(b->partial_path);
     launch_file_discard(&file);
-    free(line);
     return status;
 }
 

@@ -271,6 +271,35 @@ resume() {
     rm again.jsonl.partial
     answered
     drawn
+    two_jobs
+}
+
+# Only one job at a time writes an output; what another program does to its partial file is found at the end.
+two_jobs() {
+    local pid
+    begun requests 1.jsonl 2
+    (
+        flock -n 9 || complain "no lock"
+        refuse 2 "again.jsonl.partial: another job writes it" batch --model m --requests requests.jsonl --output again.jsonl 9>&-
+        finish
+    ) 9<again.jsonl.partial || complain "two jobs on one output"
+    rm again.jsonl.partial
+    for pid in {1..40}; do request generate_until '["Another question", {"until": [], "max_gen_toks": 90}]'; done >slow.jsonl
+    "$lucid" batch --quiet --model m --requests slow.jsonl --output again.jsonl 2>stderr.txt &
+    pid=$!
+    for _ in {1..1000}; do
+        [[ $(cat again.jsonl.partial 2>/dev/null | wc -l) -gt 1 ]] && break
+        sleep 0.01
+    done
+    kill -STOP $pid
+    refuse 2 "again.jsonl.partial: another job writes it" batch --model m --requests slow.jsonl --output again.jsonl
+    : >again.jsonl.partial
+    kill -CONT $pid
+    wait $pid
+    expect "exit code of a batch whose partial file was emptied" $? 1
+    grep -q "again.jsonl.partial: [0-9]* lines, not 41" stderr.txt || complain "an emptied partial file: $(cat stderr.txt)"
+    [[ ! -e again.jsonl ]] || complain "answers are missing: $(wc -l again.jsonl)"
+    rm again.jsonl.partial
 }
 
 # Requests that have answers already, as a batch's output has them.
@@ -410,6 +439,22 @@ bad_models() {
     cp m/config.json broken
     put broken/model.safetensors $(($(stat -c %s broken/model.safetensors) - 128)) '\xff\xff\xff\xff'
     refuse 1 "not finite" generate --model broken --prompt x
+    not_finite
+}
+
+# Of the final norm a single gain is no number.
+not_finite() {
+    local n
+    requests >finite.jsonl
+    refuse 1 "the model's logits at token 0 are not finite" score --model broken --text long.txt
+    refuse 1 "the model's logits at token 0 are not finite" score --model broken --token-ids <(echo 7) --logits out
+    for n in 1 2; do
+        on_ranks $n batch --model broken --requests finite.jsonl --output finite.out
+        expect "exit code of a batch on $n ranks without finite logits" $? 1
+        expect "lines on stderr of a batch on $n ranks without finite logits" "$(grep -c '^lucid: .*the model.s logits at token [0-9]* are not finite' stderr.txt)" 1
+        [[ ! -e finite.out ]] || complain "a batch without finite logits has answers: $(cat finite.out)"
+        rm -f finite.out.partial
+    done
 }
 
 bad_requests() {
