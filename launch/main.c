@@ -37,11 +37,25 @@ static long rank_hint(void) {
     return launcher_number(variables, 0);
 }
 
+/* srun, which names tasks, comes last: where mpirun is started by it, they are not the ranks. */
+static long size_hint(void) {
+    static const char *const variables[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS", NULL};
+    return launcher_number(variables, 1);
+}
+
 static lucid_status check_alone(const launch_options *options) {
-    static const char *const variables[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", NULL};
-    long world_size = launcher_number(variables, 1);
-    if (strcmp(options->comm, "self") || world_size == 1) return LUCID_OK;
-    return lucid_fail(LUCID_ERR_USAGE, "--comm: self is for one rank, and %ld were started", world_size);
+    if (strcmp(options->comm, "self") || size_hint() == 1) return LUCID_OK;
+    return lucid_fail(LUCID_ERR_USAGE, "--comm: self is for one rank, and %ld were started", size_hint());
+}
+
+/* Ranks that do not find each other would each do the whole job. */
+static lucid_status check_together(const lucid_comm *comm) {
+    if (comm->world_size > 1 || size_hint() <= 1) return LUCID_OK;
+    return lucid_fail(
+        LUCID_ERR_USAGE,
+        "%ld ranks were started, and each is alone (transport %s): use the mpirun or srun --mpi of the MPI "
+        "that this build is for, if it is for any (lucid info)",
+        size_hint(), comm->transport->name);
 }
 
 /* The host's first rank tidies up after crashed jobs, before its own has any segment. A rank whose launcher is killed
@@ -125,10 +139,13 @@ static lucid_status open_comm(lucid_comm **comm, const launch_options *options) 
     sigaction(SIGUSR2, &dump, NULL);
     if (options->checkpoint) launch_checkpoint_watch();
     int channels = options->channels > CHANNELS_MIN ? (int)options->channels : CHANNELS_MIN;
-    return lucid_comm_open(comm, &(lucid_comm_options){.transport = options->comm,
-                                                       .n_channels_max = channels + CHANNELS_SPARE,
-                                                       .timeout = options->timeout,
-                                                       .before_end = launch_sink_discard});
+    LUCID_TRY(lucid_comm_open(comm, &(lucid_comm_options){.transport = options->comm,
+                                                          .n_channels_max = channels + CHANNELS_SPARE,
+                                                          .timeout = options->timeout,
+                                                          .before_end = launch_sink_discard}));
+    lucid_status status = check_together(*comm);
+    if (status) lucid_comm_close(*comm);
+    return status;
 }
 
 int main(int argc, char **argv) {

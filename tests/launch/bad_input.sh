@@ -9,6 +9,13 @@ qkv() {
     tensors "$1" "{$(f32 q "$2" 0 $q),$(f32 k "$3" $q $((q + k))),$(f32 v "$4" $((q + k)) $((q + k + v)))}" $((q + k + v))
 }
 
+# Launchers that this build's MPI does not know, and tasks that are told to be alone.
+launchers() {
+    PMI_SIZE=4 PMI_RANK=0 refuse 2 "4 ranks were started, and each is alone" attend --random 64
+    expect "what rank 1 says" "$(PMI_SIZE=4 PMI_RANK=1 timeout -k 5 60 "$lucid" attend --random 64 2>&1; echo $?)" 2
+    SLURM_STEP_NUM_TASKS=4 SLURM_PROCID=0 refuse 2 "self is for one rank, and 4 were started" attend --random 64 --comm self
+}
+
 command_lines() {
     refuse 2 "no command"
     refuse 2 "unknown command 'atend'" atend
@@ -140,6 +147,7 @@ outputs() {
     refuse 1 "" attend --random 32G --head-dim 256 --heads 64 # does not fit
 }
 
+launchers
 command_lines
 files
 shapes
