@@ -21,6 +21,8 @@ failure_under_slurm() {
     run_batch --output=log "$source_dir/launch/attend.sbatch" --input none.safetensors --output none
     expect "exit code of a job with a bad input" $? 1
     expect "lines that name the bad input" "$(grep -c '^lucid: .*none\.safetensors' log)" 1
+    run_batch --output=log "$source_dir/launch/attend.sbatch" --input qkv.safetensors --output none --resume --checkpoint mine
+    expect "lines that name a checkpoint of one's own" "$(grep -c '^lucid: .*mine: ' log)" 1
 }
 
 under_mpirun() {

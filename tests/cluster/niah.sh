@@ -37,14 +37,25 @@ whole() {
     wait_for "table" table_is_printed
 }
 
-# Again, over what is there: nothing is asked twice, and the last folder misses an answer.
+# Again, over what is there: nothing is asked twice, and the last folder misses an answer. The jobs know nothing of this
+# environment, which names the program, and hold what NIAH_SBATCH says.
 again() {
+    local merge
     head -n 40 out/parts/700-k3/samples.jsonl >out/parts/700-k3/answers.x.0.jsonl
     rm out/parts/700-k3/samples.jsonl out/samples.jsonl
-    submit out >/dev/null
+    mkdir -p build/release/bin
+    ln -s "$lucid" build/release/bin/lucid
+    merge=$(SBATCH_EXPORT=PATH,OMP_WAIT_POLICY,OMPI_MCA_mpi_yield_when_idle NIAH_SBATCH=--comment=ours submit out)
     wait_for "samples" test -e out/samples.jsonl
     same out
+    cluster head scontrol show job "$merge" | grep -q 'Comment=ours' || complain "the last job lacks NIAH_SBATCH"
+    wait_for "end of all jobs" no_jobs
+    cluster head sbatch "$source_dir/launch/niah.sbatch" "${job[@]}" --output out >/dev/null
+    wait_for "end of all jobs" no_jobs
+    grep -hq 'not by sbatch' lucid-niah-*.log || complain "niah.sbatch under sbatch: $(tail -n 3 lucid-niah-*.log)"
 }
+
+no_jobs() { [[ -z $(cluster head squeue --noheader) ]]; }
 
 failed() {
     LUCID=$lucid cluster head "$source_dir/launch/niah.sbatch" --model none --output none >job

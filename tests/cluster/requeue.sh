@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # requeue.sh SOURCE_DIR SWITCH LUCID [KIND...]
 #
-# Jobs of attend.sbatch that Slurm interrupts go on where they were, to the bits of an undisturbed run.
+# Jobs of attend.sbatch and train.sbatch that Slurm interrupts go on where they were, to the bits of an undisturbed run.
 # By default the warning ahead of the time limit is a signal sent at a random moment; `limit` waits for Slurm's own, which
 # takes minutes.
 source "$(dirname "$0")/lib.sh"
 kinds=("${@:4}")
-[[ ${#kinds[@]} -gt 0 ]] || kinds=(warned lost cancelled)
+[[ ${#kinds[@]} -gt 0 ]] || kinds=(warned lost cancelled trained)
 skip_unless_possible --slurm
 input=(--random 8K --heads 2 --isa scalar --seed 1 --threads 1) # seconds of one core
 
@@ -83,6 +83,23 @@ cancelled() {
     job_shows 'Restarts=0' || complain "a cancelled job is requeued"
     n_manifests_is 1 || complain "a cancelled job takes its checkpoint along"
     expect "output of a cancelled job" "$(compgen -G 'out.safetensors*')" ""
+}
+
+trained() {
+    local steps=(--model m --text text --length 128 --sequences 8 --steps 400 --save-every 20 --rate 1e-3 --threads 1)
+    mkdir m
+    echo '{"model_type": "llama", "attention_type": "lucid", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 256}' >m/config.json
+    seq 1 5000 >text
+    "$lucid" train "${steps[@]}" --output want --quiet || complain "the local training failed"
+    job=$(LUCID=$lucid cluster head sbatch --parsable --output=%j.log --nodes=2 "$source_dir/launch/train.sbatch" \
+        "${steps[@]}" --output trained) || complain "sbatch failed"
+    await 60 "saved" compgen -G 'trained/step-*' >/dev/null || return
+    cluster head scancel --signal=USR1 --batch "$job"
+    go_on || return
+    says 'requeued, it goes on from trained' || complain "no word of the requeue: $(<"$job.log")"
+    await 100 "complete" job_shows 'JobState=COMPLETED' || return
+    cmp {want,trained}/step-000000400/model.safetensors || complain "other weights than an undisturbed training's"
 }
 
 limit() {
