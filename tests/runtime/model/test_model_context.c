@@ -29,26 +29,10 @@ static kept_logits read_text(const golden_case *c, const run *r) {
     REQUIRE(lucid_model_open(&model, r->comm, c->path, NULL));
     REQUIRE(lucid_context_create(&context, model, r->comm, &options));
     REQUIRE(lucid_context_append(context, c->ids, c->n, &sink));
+    kept_check_coverage(&kept, r->comm, c->path);
     lucid_context_destroy(context);
     lucid_model_close(model);
     return kept;
-}
-
-static void check_coverage(const kept_logits *kept, const char *what) {
-    double seen = 0;
-    for (int64_t i = 0; i < kept->n; i++) seen += kept->seen[i];
-    REQUIRE(lucid_comm_allreduce(comm, &seen, 1, LUCID_SUM));
-    CHECK(seen == (double)kept->n, "%s: logits of %g of %lld positions", what, seen, (long long)kept->n);
-}
-
-static void check_same(const kept_logits *got, const kept_logits *want, const char *what) {
-    for (int64_t i = 0; i < got->n; i++) {
-        if (!got->seen[i]) continue;
-        const float *a = got->logits + i * got->vocab, *b = want->logits + i * got->vocab;
-        const bool same = memcmp(a, b, (size_t)got->vocab * sizeof *a) == 0;
-        CHECK(same, "%s: position %lld: %.9g, alone %.9g", what, (long long)i, a[0], b[0]);
-        if (!same) return;
-    }
 }
 
 static void test_folder(const char *name) {
@@ -59,8 +43,7 @@ static void test_folder(const char *name) {
     if (comm->rank == 0) printf("%-16s relative difference %.2g\n", name, apart);
     for (int i = 0; i < COUNT(runs); i++) {
         kept_logits got = read_text(&c, &runs[i]);
-        check_same(&got, &want, name);
-        check_coverage(&got, name);
+        kept_check_same(&got, &want, name);
         kept_free(&got);
     }
     kept_free(&want);

@@ -1,10 +1,9 @@
 /* Positions by convolutions of q, k and v, by scales of queries, and by RoPE on a part of each head: against the fp64
  * oracle, however a text is cut into chunks and tokens, cut back, saved and gone on with, on every number of ranks.
  * Weights are random ones of a trainee; each rank reads everything alone as well and compares its part. */
-#include "runtime/model/context.h"
 #include "runtime/train/trainee.h"
-#include "tests/check.h"
 #include "tests/comm/worlds.h"
+#include "tests/runtime/model/context_fixture.h"
 #include "tests/runtime/train/oracle_of.h"
 #include "tests/scratch_folder.h"
 
@@ -14,8 +13,6 @@
 #define VOCAB    23
 #define N_LAYERS 2
 
-/* fp32 against fp64 through 2 layers, relative to the largest logit: 4e-6 is the largest seen. */
-#define TOLERANCE 5e-5
 /* The same arithmetic in another order. */
 #define DECODE_TOLERANCE 1e-4
 
@@ -39,19 +36,6 @@ static lucid_model_config config_of(int attention, int n_kv_heads, int conv_size
                                 .attention = attention,
                                 .conv_size = conv_size,
                                 .rope = {.type = LUCID_ROPE_DEFAULT, .theta = 100}};
-}
-
-/* Logits by position: what a run gave on this rank, and which. */
-typedef struct {
-    float logits[N_TOKENS][VOCAB];
-    bool seen[N_TOKENS];
-} kept;
-
-static lucid_status take(void *context, int64_t position, int n_rows, const float *logits) {
-    kept *k = context;
-    memcpy(k->logits[position], logits, (size_t)n_rows * VOCAB * sizeof *logits);
-    memset(k->seen + position, 1, (size_t)n_rows);
-    return LUCID_OK;
 }
 
 static int32_t ids[N_TOKENS];
@@ -102,65 +86,57 @@ static lucid_context *reopen(lucid_context *context, lucid_comm *on, const lucid
     return open_context(on, model, own);
 }
 
-static void play(kept *k, lucid_comm *on, const lucid_model *model, const script *s) {
+static kept_logits play(lucid_comm *on, const lucid_model *model, const script *s) {
+    kept_logits kept = kept_make(N_TOKENS, VOCAB);
+    const lucid_logits_sink sink = kept_sink(&kept);
     lucid_context *context = open_context(on, model, NULL);
     int64_t n = 0;
-    memset(k, 0, sizeof *k);
     for (int i = 0; n < N_TOKENS; lucid_context_tokens(context, &n)) {
         const int step = i < COUNT(s->steps) && s->steps[i] ? s->steps[i++] : 1; /* the rest one by one */
-        const lucid_logits_sink sink = {.last = N_TOKENS, .take = take, .context = k};
-        if (step == SAVE)
+        if (step == SAVE) {
             context = reopen(context, on, model);
-        else if (step < 0)
+        } else if (step < 0) {
             cut(context, -step);
-        else
+            kept_cut(&kept, -step);
+        } else {
             REQUIRE(lucid_context_append(context, ids + n, step, &sink));
-    }
-    lucid_context_destroy(context);
-}
-
-static void check_same(const kept *got, const kept *want, const char *model, const char *run) {
-    for (int i = 0; i < N_TOKENS; i++) {
-        if (!got->seen[i] || memcmp(got->logits[i], want->logits[i], sizeof got->logits[i]) == 0) continue;
-        CHECK(false, "%s: %s: position %d: %.9g, alone %.9g", model, run, i, got->logits[i][0], want->logits[i][0]);
-        return;
-    }
-}
-
-static void check_near(const kept *got, const double *want, double tolerance, const char *model, const char *run) {
-    double largest = 0, apart = 0;
-    for (int i = 0; i < N_TOKENS * VOCAB; i++) largest = fmax(largest, fabs(want[i]));
-    for (int i = 0; i < N_TOKENS; i++)
-        for (int c = 0; got->seen[i] && c < VOCAB; c++) {
-            const double d = fabs(got->logits[i][c] - want[i * VOCAB + c]);
-            apart = d > apart || isnan(d) ? d : apart;
         }
-    CHECK_NEAR(apart / largest, 0, tolerance, "%s: %s: largest difference", model, run);
+    }
+    kept_check_coverage(&kept, on, s->name);
+    lucid_context_destroy(context);
+    return kept;
+}
+
+static void judge(const golden_case *want, const lucid_model *model) {
+    kept_logits whole = play(alone, model, &chunks[0]);
+    case_compare(want, &whole, TOLERANCE, "alone");
+    for (int i = 0; i < COUNT(chunks); i++) {
+        kept_logits got = play(comm, model, &chunks[i]);
+        kept_check_same(&got, &whole, chunks[i].name);
+        kept_free(&got);
+    }
+    for (int i = 0; i < COUNT(decodings); i++) {
+        kept_logits got = play(comm, model, &decodings[i]), same = play(alone, model, &decodings[i]);
+        case_compare(want, &got, DECODE_TOLERANCE, decodings[i].name);
+        kept_check_same(&got, &same, decodings[i].name);
+        kept_free(&got);
+        kept_free(&same);
+    }
+    kept_free(&whole);
 }
 
 static void test_case(const model_case *c) {
-    static kept whole, got, same;
-    static double want[N_TOKENS * VOCAB];
     lucid_trainee t;
     oracle_layer layers[N_LAYERS];
     int64_t wide[N_TOKENS];
     REQUIRE(lucid_trainee_create(&t, &(lucid_trainee_config){.config = c->config}));
     lucid_trainee_initialise(&t, 5, 0.3);
     const oracle_model model = oracle_model_of(layers, &t.model);
-    for (int i = 0; i < N_TOKENS; i++) wide[i] = ids[i];
-    oracle_logits(want, &model, wide, N_TOKENS);
-    play(&whole, alone, &t.model, &chunks[0]);
-    check_near(&whole, want, TOLERANCE, c->name, "alone");
-    for (int i = 0; i < COUNT(chunks); i++) {
-        play(&got, comm, &t.model, &chunks[i]);
-        check_same(&got, &whole, c->name, chunks[i].name);
-    }
-    for (int i = 0; i < COUNT(decodings); i++) {
-        play(&got, comm, &t.model, &decodings[i]);
-        play(&same, alone, &t.model, &decodings[i]);
-        check_near(&got, want, DECODE_TOLERANCE, c->name, decodings[i].name);
-        check_same(&got, &same, c->name, decodings[i].name);
-    }
+    golden_case want = case_make(c->name, N_TOKENS, VOCAB);
+    for (int i = 0; i < N_TOKENS; i++) wide[i] = want.ids[i] = ids[i];
+    case_answer(&want, &model, wide);
+    judge(&want, &t.model);
+    case_free(&want);
     lucid_trainee_destroy(&t);
 }
 
