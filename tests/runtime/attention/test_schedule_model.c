@@ -8,8 +8,8 @@
  *
  * Checked in every state reached: a link delivers the position that its receiver claimed; a source still holds the tile
  * that is read from it, at the begin and at the end of a piece and when a send meets its receive; rows apply key tiles
- * in ascending order without a gap; when nothing can happen any more, every row is complete and every rank has
- * finished.
+ * in ascending order without a gap, and `in_step` a key tile's rows come to it in ascending order, one at a time; when
+ * nothing can happen any more, every row is complete and every rank has finished.
  *
  * States are kept as 64-bit hashes. Usage: test_schedule_model [quick|all]; exit 1 at the first violation.
  */
@@ -30,6 +30,7 @@ typedef struct {
     int n_channels;
     bool buffered, atomic, lazy, holds;
     bool backward; /* the first channel is the keys' of the backward pass, the second the rows' */
+    bool in_step;  /* the backward pass of a single rank */
     int limit, workers;
 } model;
 
@@ -162,6 +163,15 @@ static void check_piece(int rank, int channel, const lucid_piece *piece) {
     }
 }
 
+/* In step, a row takes a key tile when the rows before it are done with it. */
+static void check_step(int rank, int channel, const lucid_piece *piece) {
+    const signed char *applied = nodes[channel][rank].applied[piece->kind == LUCID_PIECE_ATTEND];
+    const int *rows = schedules[channel][rank]->rows;
+    for (int row = 0; current.in_step && row < piece->row; row++)
+        if (applied[row] <= rows[row] && applied[row] < piece->last)
+            violation("a tile is taken before its turn", rank, channel, applied[row]);
+}
+
 static bool begin_work(int rank, job *worker) {
     lucid_piece piece;
     for (int queue = LUCID_QUEUE_CHAIN; queue <= LUCID_QUEUE_BULK; queue++)
@@ -173,6 +183,7 @@ static bool begin_work(int rank, job *worker) {
                 violation("a gap in a row's order", rank, c, piece.first);
             if (nodes[c][rank].held == piece.row + 1) violation("work on a row that is held", rank, c, piece.first);
             check_piece(rank, c, &piece);
+            check_step(rank, c, &piece);
             *worker = (job){true, c, piece};
             return true;
         }
@@ -388,7 +399,9 @@ static void explore(void) {
 static void create(int channel, int rank) {
     lucid_schedule_config config = current.schedule;
     config.rank = rank;
-    config.layout.reversed = config.no_attend = current.backward;
+    config.layout.reversed = current.backward;
+    config.no_attend = current.backward && config.solve;
+    config.in_step = current.in_step;
     if (current.backward && channel == 1) {
         config.no_attend = config.solve = false;
         config.onward = true;
@@ -426,7 +439,7 @@ static size_t check_model(const model *m) {
 
 typedef struct {
     int max_ranks, max_tiles, max_window, n_channels;
-    bool buffered, atomic, lazy, holds, backward;
+    bool buffered, atomic, lazy, holds, backward, in_step;
     int limit, workers; /* 0 workers: 1 */
     int starts;         /* cursors tried a case: 0: zero; ALL_STARTS: all that are legal; else so many, at random */
 } sweep;
@@ -460,16 +473,16 @@ static size_t check_starts(model *m, int starts) {
 static size_t check_sweep(const sweep *w) {
     static const struct { bool solve, fused; } schemes[] = {{true, false}, {true, true}, {false, false}};
     size_t total = 0;
-    for (int scheme = w->backward ? 1 : 0; scheme < (w->backward ? 2 : 3); scheme++)
+    for (int scheme = w->backward ? 1 : 0; scheme < (w->backward && !w->in_step ? 2 : 3); scheme++)
         for (int kind = LUCID_LAYOUT_CONTIGUOUS; kind <= LUCID_LAYOUT_CYCLIC; kind++)
-            for (int world_size = 2; world_size <= w->max_ranks; world_size++)
+            for (int world_size = w->in_step ? 1 : 2; world_size <= w->max_ranks; world_size++)
                 for (int n_tiles = 1; n_tiles <= w->max_tiles; n_tiles++)
                     for (int window = 1; window <= w->max_window; window++) {
                         model m = {.schedule = {.layout = {.kind = (lucid_layout_kind)kind,
                                                            .world_size = world_size,
                                                            .n_tiles = n_tiles},
                                                 .solve = schemes[scheme].solve,
-                                                .fused = schemes[scheme].fused,
+                                                .fused = schemes[scheme].fused || w->in_step,
                                                 .window = window,
                                                 .range_max = 2},
                                    .n_channels = w->n_channels,
@@ -478,6 +491,7 @@ static size_t check_sweep(const sweep *w) {
                                    .lazy = w->lazy,
                                    .holds = w->holds,
                                    .backward = w->backward,
+                                   .in_step = w->in_step,
                                    .limit = w->limit,
                                    .workers = w->workers ? w->workers : 1};
                         total += check_starts(&m, w->starts);
@@ -486,6 +500,7 @@ static size_t check_sweep(const sweep *w) {
            w->max_ranks, w->max_tiles, w->max_window, w->n_channels, w->limit, w->workers ? w->workers : 1, w->starts,
            w->buffered ? ", buffered" : "", w->atomic ? ", atomic" : "", w->lazy ? ", lazy" : "",
            w->holds      ? ", holds"
+           : w->in_step  ? ", backward in step"
            : w->backward ? ", backward"
                          : "",
            total);
@@ -496,6 +511,7 @@ static size_t check_sweep(const sweep *w) {
 /* `quick` leaves out the largest sweeps, for builds that are slow. */
 int main(int argc, char **argv) {
     static const sweep sweeps[] = {
+        {1, 6, 1, 1, .workers = 2, .backward = true, .in_step = true},
         {3, 5, 2, 1, .limit = 0},
         {3, 5, 2, 1, .buffered = true},
         {3, 4, 2, 1, .atomic = true, .lazy = true},
@@ -519,7 +535,7 @@ int main(int argc, char **argv) {
         {3, 6, 2, 1, .starts = 12},
         {3, 5, 2, 2, .atomic = true, .backward = true},
     };
-    size_t n = argc > 1 && !strcmp(argv[1], "quick") ? 13 : sizeof sweeps / sizeof *sweeps;
+    size_t n = argc > 1 && !strcmp(argv[1], "quick") ? 14 : sizeof sweeps / sizeof *sweeps;
     for (size_t i = 0; i < n; i++) check_sweep(&sweeps[i]);
     printf("no violation\n");
     return 0;
