@@ -1,5 +1,6 @@
-/* check_score MODEL_DIR IDS LOGITS.safetensors FIRST REPORT.json: what `lucid score` says of a model of the golden
- * folders' kind, against the fp64 oracle: the logits from position FIRST on, the loss and what follows from it. */
+/* check_score MODEL_DIR IDS LOGITS.safetensors FIRST[:END] REPORT.json: what `lucid score` says of a model of the
+ * golden folders' kind, against the fp64 oracle: the logits of positions FIRST to END - 1, else to the last, the loss
+ * and what follows from it. */
 #include "tests/check.h"
 #include "tests/runtime/model/oracle_folder.h"
 
@@ -7,6 +8,7 @@
 
 #include <jansson.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* fp32 through a few layers. */
 #define TOLERANCE 5e-5
@@ -20,17 +22,22 @@ static int read_ids(int64_t *ids, int max, const char *path) {
     return n;
 }
 
-static void check_logits(const char *path, int64_t first, const double *want, int n, int vocab) {
+static void check_logits(const char *path, const char *positions, const double *want, int n, int vocab) {
     lucid_safetensors *file;
     if (lucid_safetensors_open(&file, path)) exit(1);
     const lucid_safetensors_tensor *tensor = lucid_safetensors_find(file, "logits");
-    const int64_t rows = tensor ? tensor->shape[0] : 0;
+    const char *end = strchr(positions, ':');
+    const int64_t first = atoll(positions), rows = (end ? atoll(end + 1) : n) - first;
     double apart = 0, largest = 0;
-    CHECK(tensor && tensor->n_dims == 2 && tensor->shape[1] == vocab && first + rows <= n, "shape of logits");
+    if (!tensor || tensor->n_dims != 2 || tensor->shape[0] != rows || tensor->shape[1] != vocab) {
+        CHECK(false, "%s: want logits of (%lld, %d)", path, (long long)rows, vocab);
+        return;
+    }
     float *got = calloc((size_t)(rows * vocab), sizeof *got);
     if (lucid_safetensors_read(file, tensor, 0, rows * vocab, got)) exit(1);
     for (int64_t i = 0; i < rows * vocab; i++) {
-        apart = fmax(apart, fabs(got[i] - want[first * vocab + i]));
+        const double d = fabs(got[i] - want[first * vocab + i]);
+        apart = d > apart || isnan(d) ? d : apart;
         largest = fmax(largest, fabs(want[first * vocab + i]));
     }
     CHECK_NEAR(apart / largest, 0, TOLERANCE, "%lld rows of logits", (long long)rows);
@@ -71,7 +78,7 @@ int main(int argc, char **argv) {
     const int vocab = folder.model.config.vocab_size;
     double *logits = calloc((size_t)n * (size_t)vocab, sizeof *logits);
     oracle_logits(logits, &folder.model, ids, n);
-    check_logits(argv[3], atoll(argv[4]), logits, n, vocab);
+    check_logits(argv[3], argv[4], logits, n, vocab);
     check_report(argv[5], loss_of(logits, ids, n, vocab), n - 1);
     free(logits);
     oracle_folder_free(&folder);

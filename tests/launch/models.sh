@@ -149,7 +149,7 @@ conversions() {
 scores() {
     local n
     succeed score --model "$golden/lucid_rope" --token-ids ids.txt --logits 1.safetensors --positions 10:250 --report 1.json
-    "$check_score" "$golden/lucid_rope" ids.txt 1.safetensors 10 1.json || complain "score of lucid_rope"
+    "$check_score" "$golden/lucid_rope" ids.txt 1.safetensors 10:250 1.json || complain "score of lucid_rope"
     succeed score --model "$golden/softmax_norope" --token-ids ids.txt --logits s.safetensors --report s.json --prefill-chunk 70
     "$check_score" "$golden/softmax_norope" ids.txt s.safetensors 0 s.json || complain "score of softmax_norope"
     for n in 2 3 4; do
@@ -162,6 +162,8 @@ scores() {
     succeed score --model m --text long.txt --report t.json
     expect "tokens of a text of bytes" "$("$json" t.json score.scored)" 699
     expect "bytes" "$("$json" t.json score.bytes)" 700
+    awk -v loss="$("$json" t.json score.loss)" -v bits="$("$json" t.json score.bits_per_byte)" \
+        'BEGIN { apart = bits * 700 * log(2) / loss - 1; exit !(apart < 1e-9 && apart > -1e-9) }' || complain "bits per byte: $("$json" t.json score.bits_per_byte)"
     grep -q '^bits/byte' stdout.txt || complain "no bits per byte: $(cat stdout.txt)"
     succeed score --model m --token-ids <(echo 7) --logits one.safetensors
 }

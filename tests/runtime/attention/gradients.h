@@ -103,6 +103,11 @@ static inline double *wide(const gradients *g, lucid_tensor tensor, int batch, i
     return x;
 }
 
+/* NaN is the worst of all, and stays. */
+static inline double worse(double a, double b) {
+    return isnan(a) || a > b ? a : b;
+}
+
 static inline double error_of(const float *x, const double *want, int64_t n, int dim) {
     double *got = malloc((size_t)(n * dim) * sizeof *got);
     for (int64_t i = 0; i < n * dim; i++) got[i] = x[i];
@@ -121,7 +126,7 @@ static inline double gain_error(const gradients *g, const double *dkn, const dou
         double want = 0, got = 0;
         for (int64_t i = 0; i < n; i++) want += dkn[i * d + c] * kn[i * d + c], got += rows[i * d + c];
         largest = fmax(largest, fabs(want));
-        error = isnan(got) ? NAN : fmax(error, fabs(got - want));
+        error = worse(error, fabs(got - want));
     }
     return error / largest;
 }
@@ -149,20 +154,16 @@ static inline void judge_head(double error[4], const gradients *g, int batch, in
         double *q = wide(g, LUCID_Q, batch, head), *dout = wide(g, LUCID_DOUT, batch, head);
         lucid_dense_attend_backward(dq, dk, dvalues, dout, q, k, y, n, d, dv, scale, row);
         size_t first = ((size_t)batch * p->n_heads + head) * (size_t)(n * d);
-        double e = error_of(g->dq + first, dq, n, d);
-        if (!(e <= error[0])) error[0] = e; /* NaN stays */
+        error[0] = worse(error[0], error_of(g->dq + first, dq, n, d));
         free(q), free(dout);
     }
     if (solve) lucid_dense_solve_backward(dvalues, dkn, dvalues, kn, y, n, d, dv);
     size_t sequence = (size_t)batch * p->n_kv_heads + kv_head;
-    double e = g->gain ? gain_error(g, dkn, plain, sequence) : 0;
-    if (!(e <= error[3])) error[3] = e;
+    if (g->gain) error[3] = worse(error[3], gain_error(g, dkn, plain, sequence));
     scale_columns(dkn, g->gain, n, d);
     if (solve) lucid_dense_normalise_backward(dk, dkn, k, n, d, eps);
-    e = error_of(g->dk + sequence * (size_t)(n * d), dk, n, d);
-    if (!(e <= error[1])) error[1] = e;
-    e = error_of(g->dv + sequence * (size_t)(n * dv), dvalues, n, dv);
-    if (!(e <= error[2])) error[2] = e;
+    error[1] = worse(error[1], error_of(g->dk + sequence * (size_t)(n * d), dk, n, d));
+    error[2] = worse(error[2], error_of(g->dv + sequence * (size_t)(n * dv), dvalues, n, dv));
     free(k), free(y), free(kn), free(dkn), free(dk), free(dvalues), free(dq), free(plain);
 }
 
