@@ -1,11 +1,14 @@
 /* The communicator: chooses a transport by walking the table, checks arguments once for all transports, and builds on
  * their collectives what needs no transport of its own (barrier, agreement, gathering of unknown sizes). */
+#include "comm/clock.h"
 #include "comm/heart.h"
 
 #include "transports.h"
 
+#include <inttypes.h>
 #include <limits.h>
 #include <math.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -215,6 +218,26 @@ lucid_status lucid_comm_barrier(lucid_comm *comm) {
 
 lucid_status lucid_comm_rendezvous(lucid_comm *comm) {
     return comm->transport->barrier(comm, INFINITY);
+}
+
+lucid_status lucid_comm_conclude(lucid_comm *comm, lucid_status status) {
+    LUCID_TRY(lucid_comm_rendezvous(comm));
+    return lucid_comm_agree(comm, status);
+}
+
+lucid_status lucid_comm_await(lucid_comm *comm, lucid_request **request, int peer, double timeout, const char *what,
+                              int64_t number) {
+    const double begin = lucid_clock();
+    for (bool done = false; *request; sched_yield()) {
+        LUCID_TRY(lucid_comm_test(comm, *request, &done));
+        if (done) *request = NULL;
+        if (*request && lucid_clock() - begin > timeout)
+            return lucid_fail(LUCID_ERR_TIMEOUT,
+                              "%s %" PRId64 " neither came from nor reached rank %d on %s within %g s, heard of %.1f s "
+                              "ago. A longer --timeout waits longer",
+                              what, number, peer, lucid_comm_host(comm, peer), timeout, lucid_comm_silence(comm, peer));
+    }
+    return LUCID_OK;
 }
 
 /* Every rank's size, on root only. */

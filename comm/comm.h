@@ -182,6 +182,14 @@ lucid_status lucid_comm_rendezvous(lucid_comm *comm);
  * lowest failing rank's line as their recorded failure. Collective. */
 lucid_status lucid_comm_agree(lucid_comm *comm, lucid_status status);
 
+/* The same after a rendezvous: for what ranks came to in work that may take one of them longer than a deadline. */
+lucid_status lucid_comm_conclude(lucid_comm *comm, lucid_status status);
+
+/* Waits for *request, posted to or from peer, and sets it to NULL. Errors: COMM; TIMEOUT with a line that says "what
+ * number" and the peer. Local. */
+lucid_status lucid_comm_await(lucid_comm *comm, lucid_request **request, int peer, double timeout, const char *what,
+                              int64_t number);
+
 /* Tells every rank of the recorded failure, prints it once as "lucid: [rank r/n host] ...", and ends every rank. Where
  * several ranks fail at once the lowest one prints. Returns only where this is the only rank. */
 void lucid_comm_abort(lucid_comm *comm);

@@ -1,5 +1,7 @@
 #include "comm/heart.h"
 
+#include "comm/clock.h"
+
 #include <errno.h>
 #include <math.h>
 #include <signal.h>
@@ -52,12 +54,6 @@ struct lucid_heart {
 };
 
 static atomic_int dumps_asked;
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static struct timespec at(double time) {
     const double whole = floor(time);
@@ -118,7 +114,7 @@ static void suspect(lucid_heart *h, const peer *p, double silence) {
 
 static void receive(lucid_heart *h, peer *p) {
     p->incoming.line[LINE_BYTES - 1] = '\0';
-    p->heard = now();
+    p->heard = lucid_clock();
     if (p->incoming.kind == FAILURE && p->incoming.origin >= 0) note_failure(h, p->incoming.origin, p->incoming.line);
     if (p->incoming.kind == FAREWELL) p->left = true;
 }
@@ -138,7 +134,7 @@ static lucid_status progress_receive(lucid_heart *h, peer *p) {
 
 /* The most urgent message for a peer; false when there is none now. */
 static bool compose(lucid_heart *h, peer *p, bool stopping) {
-    const double time = now();
+    const double time = lucid_clock();
     if (p->left_from) return false;
     if (failed(h) && p->told != h->verdict.origin) {
         p->outgoing = h->verdict;
@@ -173,7 +169,7 @@ static lucid_status progress_send(lucid_heart *h, peer *p, bool stopping) {
 static bool take_transport(lucid_comm *comm, double deadline) {
     const double tries[] = {deadline, fmin(deadline, GAP_SECONDS)};
     for (int attempt = 0; attempt < 2; attempt++) {
-        const struct timespec until = at(now() + tries[attempt]);
+        const struct timespec until = at(lucid_clock() + tries[attempt]);
         if (pthread_mutex_clocklock(&comm->lock, CLOCK_MONOTONIC, &until) == 0) return true;
     }
     return false;
@@ -201,14 +197,14 @@ static void exchange(lucid_heart *h, bool stopping) {
 
 /* A process that was stopped has not heard of its peers, and that is none of their faults. */
 static void forgive_gap(lucid_heart *h) {
-    const double time = now(), gap = time - h->polled;
+    const double time = lucid_clock(), gap = time - h->polled;
     h->polled = time;
     if (gap < GAP_SECONDS) return;
     for (int i = 0; i < h->n_peers; i++) h->peers[i].heard = fmin(h->peers[i].heard + gap, time);
 }
 
 static void judge(lucid_heart *h) {
-    const double time = now();
+    const double time = lucid_clock();
     if (h->resting || h->comm->broken) return;
     for (int i = 0; i < h->n_peers && !failed(h); i++) {
         const peer *p = &h->peers[i];
@@ -232,7 +228,7 @@ static void print_failure(const lucid_comm *comm, const char *line) {
 static void end_process(lucid_heart *h) {
     lucid_comm *comm = h->comm;
     const double patience = h->deadline + END_SECONDS;
-    for (const double until = now() + GRACE_SECONDS; now() < until; nap(POLL_SECONDS / 4))
+    for (const double until = lucid_clock() + GRACE_SECONDS; lucid_clock() < until; nap(POLL_SECONDS / 4))
         if (!comm->broken) exchange(h, false);
     if (comm->options.before_end) comm->options.before_end();
     if (h->verdict.origin == comm->rank) {
@@ -256,7 +252,7 @@ static void write_dump(lucid_heart *h) {
     if (!stream) return;
     fprintf(stream, "lucid: [rank %d/%d %s] ", comm->rank, comm->world_size, comm->host);
     describe(h->comm, stream, false);
-    const double time = now();
+    const double time = lucid_clock();
     for (int i = 0; i < h->n_peers; i++)
         fprintf(stream, "  peer rank %d on %s: heard of %.2f s ago%s\n", h->peers[i].rank,
                 lucid_comm_host(comm, h->peers[i].rank), time - h->peers[i].heard,
@@ -284,7 +280,7 @@ typedef struct {
 } orders;
 
 static orders await_orders(lucid_heart *h) {
-    const struct timespec until = at(now() + POLL_SECONDS);
+    const struct timespec until = at(lucid_clock() + POLL_SECONDS);
     pthread_mutex_lock(&h->lock);
     if (!h->stopping && !h->failing) pthread_cond_clockwait(&h->wake, &h->lock, CLOCK_MONOTONIC, &until);
     const orders given = {h->stopping, h->failing};
@@ -303,7 +299,7 @@ static void *run(void *argument) {
     double give_up = INFINITY;
     for (;;) {
         const orders given = await_orders(h);
-        if (given.stopping && isinf(give_up)) give_up = now() + h->comm->options.timeout;
+        if (given.stopping && isinf(give_up)) give_up = lucid_clock() + h->comm->options.timeout;
         forgive_gap(h);
         serve_dump(h);
         if (given.failing) note_failure(h, h->comm->rank, lucid_failure());
@@ -311,7 +307,7 @@ static void *run(void *argument) {
         forgive_gap(h); /* it may have been stopped within exchange */
         judge(h);
         if (failed(h)) end_process(h);
-        if (given.stopping && (parted(h) || now() > give_up)) return NULL;
+        if (given.stopping && (parted(h) || lucid_clock() > give_up)) return NULL;
         if (given.stopping) nap(POLL_SECONDS / 20);
     }
 }
@@ -350,7 +346,7 @@ lucid_status lucid_heart_start(lucid_heart **heart, lucid_comm *comm) {
     h->n_peers = list_peers(h->peers, comm->rank, comm->world_size);
     h->resting = true;
     h->verdict.origin = comm->world_size;
-    h->polled = now();
+    h->polled = lucid_clock();
     h->dumps_served = atomic_load(&dumps_asked);
     pthread_mutex_init(&h->lock, NULL);
     pthread_cond_init(&h->wake, NULL);
@@ -386,7 +382,7 @@ void lucid_heart_fail(lucid_heart *h) {
 
 void lucid_heart_rest(lucid_heart *h, bool rest) {
     pthread_mutex_lock(&h->comm->lock);
-    for (int i = 0; i < h->n_peers; i++) h->peers[i].heard = now(); /* before the thread may judge by it */
+    for (int i = 0; i < h->n_peers; i++) h->peers[i].heard = lucid_clock(); /* before the thread may judge by it */
     h->resting = rest;
     pthread_mutex_unlock(&h->comm->lock);
 }
@@ -397,6 +393,6 @@ void lucid_heart_set_deadline(lucid_heart *h, double seconds) {
 
 double lucid_heart_silence(const lucid_heart *h, int rank) {
     for (int i = 0; i < h->n_peers; i++)
-        if (h->peers[i].rank == rank) return now() - h->peers[i].heard;
+        if (h->peers[i].rank == rank) return lucid_clock() - h->peers[i].heard;
     return -1;
 }

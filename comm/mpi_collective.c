@@ -7,6 +7,7 @@
  * no deadline.
  *
  * The communicator's lock is taken for each step, so that heartbeats go on between them. */
+#include "comm/clock.h"
 #include "comm/mpi_world.h"
 
 #include <sched.h>
@@ -17,12 +18,6 @@
 #define ROLL_TAG     0
 #define GATHER_TAG   1
 #define ROLL_SECONDS 1.0
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Cores may be shared with the ranks that are waited for: first offers the core, then sleeps ever longer. */
 static void pause_politely(int n_pauses) {
@@ -37,7 +32,7 @@ static void pause_politely(int n_pauses) {
 /* Marks who answers within ROLL_SECONDS. MPI's errors say nothing new here and are passed over. */
 static void call_roll(lucid_comm *comm, bool *present) {
     const mpi_world *world = comm->impl;
-    const double deadline = now() + ROLL_SECONDS;
+    const double deadline = lucid_clock() + ROLL_SECONDS;
     for (int r = 0; r < comm->world_size; r++) {
         MPI_Request request;
         present[r] = r == comm->rank;
@@ -45,7 +40,7 @@ static void call_roll(lucid_comm *comm, bool *present) {
         if (MPI_Isend(NULL, 0, MPI_BYTE, r, ROLL_TAG, world->collectives, &request) == MPI_SUCCESS)
             MPI_Request_free(&request);
     }
-    for (int n_pauses = 0; now() < deadline;) {
+    for (int n_pauses = 0; lucid_clock() < deadline;) {
         int arrived;
         MPI_Status from;
         if (MPI_Iprobe(MPI_ANY_SOURCE, ROLL_TAG, world->collectives, &arrived, &from) != MPI_SUCCESS) return;
@@ -105,14 +100,14 @@ static lucid_status poll(lucid_comm *comm, int n, MPI_Request *requests, int *do
 }
 
 static lucid_status wait_for(lucid_comm *comm, int n, MPI_Request *requests, const char *what, double seconds) {
-    const double deadline = now() + seconds;
+    const double deadline = lucid_clock() + seconds;
     for (int n_pauses = 0;; n_pauses += n_pauses < 2000) {
         int done, roll_called;
         pthread_mutex_lock(&comm->job->lock);
         const lucid_status status = poll(comm, n, requests, &done, &roll_called);
         pthread_mutex_unlock(&comm->job->lock);
         if (status || done) return status;
-        if (roll_called || now() > deadline) return give_up(comm, what);
+        if (roll_called || lucid_clock() > deadline) return give_up(comm, what);
         pause_politely(n_pauses);
     }
 }

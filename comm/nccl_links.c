@@ -18,6 +18,8 @@
  * Cost: 4 communicators a rank and their buffers, 2 with two ranks. */
 #include "comm/nccl_links.h"
 
+#include "comm/clock.h"
+
 #include <cuda_runtime_api.h>
 #include <nccl.h>
 #include <sched.h>
@@ -397,12 +399,6 @@ static lucid_status end_open(end *e, const ncclUniqueId *ids) {
         e, ncclCommInitRankConfig(&e->nccl, 2, ids[sender * MAX_NEIGHBOURS + link_of(e)], e->sends ? 0 : 1, &config));
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static lucid_status first_start(end *e, unsigned char *byte) {
     e->first = (message){.end = e, .buffer = byte, .bytes = 1};
     e->group[e->n_group++] = &e->first;
@@ -414,7 +410,7 @@ static lucid_status end_await(end *e, double deadline) {
     for (;;) {
         LUCID_TRY(group_progress(e));
         if (e->phase == IDLE) return LUCID_OK;
-        if (now() > deadline)
+        if (lucid_clock() > deadline)
             return lucid_fail(LUCID_ERR_TIMEOUT, "NCCL has not connected to rank %d on %s for %.0f s", e->peer,
                               lucid_comm_host(e->links->comm, e->peer), e->links->comm->options.timeout);
         nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
@@ -423,7 +419,7 @@ static lucid_status end_await(end *e, double deadline) {
 
 /* All ends begin before any is waited for, so ranks connect in no order. */
 static lucid_status connect(links *l, const ncclUniqueId *ids) {
-    const double deadline = now() + l->comm->options.timeout;
+    const double deadline = lucid_clock() + l->comm->options.timeout;
     const int n = 2 * l->n_neighbours;
     LUCID_TRY(CUDA_CHECK(cudaSetDevice(l->device)));
     LUCID_TRY(CUDA_CHECK(cudaMalloc((void **)&l->bytes, MAX_ENDS)));
@@ -442,10 +438,10 @@ static void end_close(end *e) {
 
 /* Has every notice left? Where a peer is lost one may not, and its memory stays the transport's. */
 static bool notices_left(links *l) {
-    const double deadline = now() + 1;
+    const double deadline = lucid_clock() + 1;
     for (int i = 0; i < 2 * l->n_neighbours;) {
         bool done;
-        if (notice_test(&l->ends[i], &l->ends[i].sending, &done) || l->ends[i].receiving || now() > deadline)
+        if (notice_test(&l->ends[i], &l->ends[i].sending, &done) || l->ends[i].receiving || lucid_clock() > deadline)
             return false;
         if (l->ends[i].sending)
             sched_yield();

@@ -53,7 +53,7 @@ static lucid_status store(launch_sink *sink, launch_job *job) {
     double begin = launch_clock();
     lucid_comm_phase(job->comm, "writing the output");
     lucid_status status = launch_sink_store(sink, job->attention);
-    LUCID_TRY(lucid_comm_agree(job->comm, status));
+    LUCID_TRY(lucid_comm_conclude(job->comm, status));
     LUCID_TRY(launch_sink_commit(sink, job->comm));
     job->report.store = launch_clock() - begin;
     return LUCID_OK;

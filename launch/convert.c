@@ -11,7 +11,7 @@ lucid_status launch_convert(const launch_options *options, lucid_comm *comm) {
     lucid_status status = LUCID_OK;
     if (comm->rank == 0)
         status = lucid_model_convert(model, options->model, options->output, options->dtype, options->job_id);
-    status = lucid_comm_agree(comm, status);
+    status = lucid_comm_conclude(comm, status);
     if (!status && comm->rank == 0 && !options->quiet)
         printf("%s: %" PRId64 " parameters\n", options->output, model->n_parameters);
     lucid_model_close(model);

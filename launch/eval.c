@@ -266,13 +266,13 @@ static lucid_status check_groups(evaluation *e, const lucid_comm *comm) {
 static lucid_status make_set(evaluation *e, lucid_comm *comm) {
     const bool drives = comm->rank % (comm->world_size / e->n_groups) == 0;
     LUCID_TRY(launch_resources_open(&e->resources, e->options, comm, drives));
-    return lucid_comm_agree(comm,
-                            drives ? launch_eval_set_make(&e->set, e->options, &e->resources.vocabulary) : LUCID_OK);
+    return lucid_comm_conclude(comm,
+                               drives ? launch_eval_set_make(&e->set, e->options, &e->resources.vocabulary) : LUCID_OK);
 }
 
 /* Opens the folder, and tells all which samples are answered in it. */
 static lucid_status share_folder(evaluation *e, lucid_comm *comm) {
-    LUCID_TRY(lucid_comm_agree(comm, comm->rank ? LUCID_OK : open_folder(e)));
+    LUCID_TRY(lucid_comm_conclude(comm, comm->rank ? LUCID_OK : open_folder(e)));
     int64_t n = e->set.n_samples;
     LUCID_TRY(lucid_comm_broadcast(comm, &n, sizeof n, 0));
     e->answered = calloc((size_t)n + 1, sizeof *e->answered);
@@ -297,8 +297,7 @@ static lucid_status evaluate(evaluation *e, lucid_comm *comm) {
     LUCID_TRY(make_set(e, comm));
     LUCID_TRY(share_folder(e, comm));
     const lucid_status status = run_group(e, comm);
-    LUCID_TRY(lucid_comm_rendezvous(comm)); /* one group may have far more to read than another */
-    LUCID_TRY(lucid_comm_agree(comm, status));
+    LUCID_TRY(lucid_comm_conclude(comm, status)); /* one group may have far more to read than another */
     return lucid_comm_agree(comm, comm->rank ? LUCID_OK : finish(e, comm));
 }
 

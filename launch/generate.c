@@ -3,6 +3,7 @@
 #include "launch/answer.h"
 #include "launch/commands.h"
 #include "launch/report.h"
+#include "runtime/cache/folder.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -35,6 +36,7 @@ static lucid_status encode_prompt(generation *g, const launch_session *session) 
 
 static lucid_status prepare(void *work, launch_session *session, launch_needs *needs) {
     generation *g = work;
+    if (g->options->save_context) LUCID_TRY(lucid_cache_check_place(g->options->save_context));
     LUCID_TRY(encode_prompt(g, session));
     needs->max_tokens = launch_session_saved(session)->n + g->prompt.n + g->options->max_new;
     return LUCID_OK;

@@ -1,5 +1,6 @@
 #include "launch/job.h"
 
+#include "comm/clock.h"
 #include "launch/checkpoint.h"
 #include "launch/peak.h"
 #include "launch/place.h"
@@ -14,9 +15,7 @@
 #include <time.h>
 
 double launch_clock(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return lucid_clock();
 }
 
 lucid_status launch_job_threads(int *threads, const launch_options *options, lucid_comm *comm) {
@@ -91,7 +90,7 @@ lucid_status launch_job_load(launch_job *job) {
     lucid_comm_phase(job->comm, "reading the input");
     lucid_status status = launch_source_load(job->source, job->attention);
     job->report.load = launch_clock() - begin;
-    return lucid_comm_agree(job->comm, status);
+    return lucid_comm_conclude(job->comm, status);
 }
 
 _Noreturn void launch_job_abort(launch_job *job) {

@@ -1,14 +1,10 @@
 #include "launch/progress.h"
 
+#include "comm/clock.h"
+
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 launch_progress launch_progress_make(int mode, int rank, double flops) {
     bool terminal = isatty(STDERR_FILENO);
@@ -21,7 +17,7 @@ launch_progress launch_progress_make(int mode, int rank, double flops) {
 }
 
 void launch_progress_begin(launch_progress *progress) {
-    progress->started = now();
+    progress->started = lucid_clock();
     progress->printed = 0;
     progress->shown = false;
 }
@@ -41,13 +37,13 @@ static void print(launch_progress *p, double t, double share, const char *text) 
 }
 
 void launch_progress_show(launch_progress *progress, double share, const char *text) {
-    const double t = now();
+    const double t = lucid_clock();
     if (is_due(progress, t, share)) print(progress, t, share, text);
 }
 
 void launch_progress_update(void *context, double share) {
     launch_progress *p = context;
-    const double t = now();
+    const double t = lucid_clock();
     char text[40];
     if (!is_due(p, t, share)) return;
     snprintf(text, sizeof text, "%8.1f Gflop/s", 1e-9 * p->flops * share / (t - p->started));

@@ -326,8 +326,7 @@ static lucid_status run(train *t) {
     lucid_status status = LUCID_OK;
     if (t->comm->rank == 0) status = check_output(newest, t->options);
     if (t->comm->rank == 0 && !status) status = read_input(t, &config);
-    LUCID_TRY(lucid_comm_rendezvous(t->comm)); /* tokens of a long text may take longer than a wait */
-    LUCID_TRY(lucid_comm_agree(t->comm, status));
+    LUCID_TRY(lucid_comm_conclude(t->comm, status));
     LUCID_TRY(share_input(t, &config));
     t->run = run_of(t, &config);
     LUCID_TRY(launch_job_threads(&t->run.threads, t->options, t->comm));

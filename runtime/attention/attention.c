@@ -11,12 +11,6 @@
 #include <sys/mman.h>
 #include <time.h>
 
-double lucid_clock(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 void *lucid_alloc(size_t bytes) {
     const size_t huge = (size_t)2 << 20;
     bool large = bytes >= huge;

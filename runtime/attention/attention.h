@@ -9,6 +9,7 @@
 #ifndef LUCID_RUNTIME_ATTENTION_ATTENTION_H
 #define LUCID_RUNTIME_ATTENTION_ATTENTION_H
 
+#include "comm/clock.h"
 #include "runtime/attention/schedule.h"
 
 #include <omp.h>
@@ -91,8 +92,6 @@ struct lucid_attention {
     int64_t n_events;
     bool ran;
 };
-
-double lucid_clock(void); /* seconds, monotonic */
 
 /* Cache-line aligned, in huge pages where large; NULL when there is no memory. Freed with free(). */
 void *lucid_alloc(size_t bytes);

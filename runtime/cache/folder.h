@@ -20,6 +20,9 @@
  * USAGE, INPUT when something else is at path, IO, MEMORY. Collective. */
 lucid_status lucid_cache_save(const lucid_cache *cache, const char *path, const char *fingerprint, const int32_t *ids);
 
+/* Whether a cache could be saved at path, before hours of reading make one. Errors: as those of saving. Local. */
+lucid_status lucid_cache_check_place(const char *path);
+
 /* Makes a cache of what is at path. config is what the caller's model needs: everything but tile, which is the
  * folder's, must be as saved, and max_tokens no less than the saved tokens. *ids (tokens, to be freed) is on every
  * rank. Errors, agreed: INPUT when it is no saved cache, damaged, or another model's; USAGE when max_tokens is too

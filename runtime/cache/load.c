@@ -178,7 +178,7 @@ lucid_status lucid_cache_load(lucid_cache **cache, int32_t **ids, lucid_comm *co
     LUCID_TRY_GOTO(lucid_cache_create(&c, comm, &wanted), free_manifest);
     status = lucid_cache_append(c, manifest.tokens);
     if (!status) status = read_shards(c, &manifest, path);
-    LUCID_TRY_GOTO(lucid_comm_agree(comm, status), destroy_cache);
+    LUCID_TRY_GOTO(lucid_comm_conclude(comm, status), destroy_cache);
     *cache = c;
     *ids = manifest.token_ids;
     manifest.token_ids = NULL;

@@ -194,10 +194,14 @@ static lucid_status name_folders(saving *s, const char *path, const char *word) 
     return s->path && s->temporary ? LUCID_OK : no_memory(path);
 }
 
-static lucid_status make_folder(saving *s) {
+static lucid_status check_place(const char *path) {
     struct stat there;
-    if (stat(s->path, &there) == 0 && !is_saved_cache(s->path))
-        return lucid_fail(LUCID_ERR_INPUT, "%s: is there already and is no saved cache", s->path);
+    if (stat(path, &there) || is_saved_cache(path)) return LUCID_OK;
+    return lucid_fail(LUCID_ERR_INPUT, "%s: is there already and is no saved cache", path);
+}
+
+static lucid_status make_folder(saving *s) {
+    LUCID_TRY(check_place(s->path));
     if (mkdir(s->temporary, 0777)) return fail_io(s->temporary);
     s->made = true;
     return LUCID_OK;
@@ -215,21 +219,51 @@ static lucid_status begin_folder(saving *s, const char *path) {
 }
 
 /* An older one changes places with the new one in one step, and then goes. */
+static lucid_status exchange_folders(const saving *s) {
+    char aside[4200];
+    if (renameat2(AT_FDCWD, s->temporary, AT_FDCWD, s->path, RENAME_EXCHANGE) == 0) {
+        remove_folder(s->temporary);
+        return LUCID_OK;
+    }
+    if (errno != EINVAL && errno != ENOSYS) return fail_io(s->path);
+    /* NFS and others cannot do that; should it end in between, both are there under names of their own. */
+    snprintf(aside, sizeof aside, "%s.old", s->temporary);
+    if (rename(s->path, aside)) return fail_io(s->path);
+    if (rename(s->temporary, s->path)) {
+        const lucid_status status = fail_io(s->path);
+        rename(aside, s->path);
+        return status;
+    }
+    remove_folder(aside);
+    return LUCID_OK;
+}
+
 static lucid_status rename_folder(saving *s) {
     LUCID_TRY(lucid_flush_folder(s->temporary));
-    const bool older = is_saved_cache(s->path);
-    if (older && renameat2(AT_FDCWD, s->temporary, AT_FDCWD, s->path, RENAME_EXCHANGE))
-        return lucid_fail(LUCID_ERR_IO, "%s: cannot be replaced here (%s): remove it first", s->path, strerror(errno));
-    if (!older && rename(s->temporary, s->path)) return fail_io(s->path);
-    if (older) remove_folder(s->temporary);
+    if (is_saved_cache(s->path))
+        LUCID_TRY(exchange_folders(s));
+    else if (rename(s->temporary, s->path))
+        return fail_io(s->path);
     s->made = false;
     return lucid_flush_parent(s->path);
+}
+
+lucid_status lucid_cache_check_place(const char *path) {
+    saving s = {.fingerprint = ""};
+    char word[LUCID_UNIQUE_MAX];
+    lucid_unique_word(word);
+    lucid_status status = name_folders(&s, path, word);
+    if (!status) status = make_folder(&s);
+    if (s.made) remove_folder(s.temporary);
+    free(s.path);
+    free(s.temporary);
+    return status;
 }
 
 lucid_status lucid_cache_save(const lucid_cache *cache, const char *path, const char *fingerprint, const int32_t *ids) {
     saving s = {.cache = cache, .fingerprint = fingerprint, .ids = ids};
     lucid_status status = begin_folder(&s, path);
-    if (!status) status = lucid_comm_agree(cache->comm, write_shard(&s));
+    if (!status) status = lucid_comm_conclude(cache->comm, write_shard(&s));
     if (!status) status = save_manifest(&s);
     if (!status) status = lucid_comm_agree(cache->comm, cache->comm->rank == 0 ? rename_folder(&s) : LUCID_OK);
     if (s.made) remove_folder(s.temporary);

@@ -144,31 +144,42 @@ void lucid_convolve_weight(float *dweight, const float *dout, const float *x, co
 
 /* --- borders of tiles --- */
 
-static lucid_status finish(lucid_request **request, lucid_comm *comm, double timeout) {
-    const double deadline = lucid_clock() + timeout;
-    for (bool done = false; *request; sched_yield()) {
-        LUCID_TRY(lucid_comm_test(comm, *request, &done));
-        if (done) *request = NULL;
-        if (*request && lucid_clock() > deadline)
-            return lucid_fail(LUCID_ERR_TIMEOUT, "no border of a tile came or left within %g s", timeout);
-    }
-    return LUCID_OK;
-}
-
 static int64_t first_own(const lucid_border *b, const lucid_comm *comm) {
     return b->first + ((comm->rank - b->first) % comm->world_size + comm->world_size) % comm->world_size;
+}
+
+/* Whose border comes to a tile, and whose it leaves for. */
+static int64_t before(const lucid_border *b, int64_t tile) {
+    return b->back ? tile + 1 : tile - 1;
+}
+
+static int64_t behind(const lucid_border *b, int64_t tile) {
+    return b->back ? tile - 1 : tile + 1;
+}
+
+static int owner(const lucid_comm *comm, int64_t tile) {
+    return (int)(tile % comm->world_size);
 }
 
 /* A tile's two requests: its block leaves, and another comes. */
 static lucid_status post(lucid_request **requests, float *coming, const float *leaving, int64_t tile,
                          const lucid_border *b, lucid_comm *comm) {
-    const int64_t to = b->back ? tile - 1 : tile + 1, from = b->back ? tile + 1 : tile - 1;
+    const int64_t to = behind(b, tile), from = before(b, tile);
     const size_t bytes = b->n_floats * sizeof(float);
     if (from >= b->first && from <= b->last)
-        LUCID_TRY(lucid_comm_post_recv(comm, CHANNEL, (int)(from % comm->world_size), coming, bytes, &requests[0]));
+        LUCID_TRY(lucid_comm_post_recv(comm, CHANNEL, owner(comm, from), coming, bytes, &requests[0]));
     if (to >= b->first && to <= b->last)
-        LUCID_TRY(lucid_comm_post_send(comm, CHANNEL, (int)(to % comm->world_size), leaving, bytes, &requests[1]));
+        LUCID_TRY(lucid_comm_post_send(comm, CHANNEL, owner(comm, to), leaving, bytes, &requests[1]));
     return LUCID_OK;
+}
+
+static lucid_status await(lucid_request **requests, int64_t tile, const lucid_border *b, lucid_comm *comm,
+                          double timeout) {
+    const int64_t to = behind(b, tile), from = before(b, tile);
+    if (requests[0])
+        LUCID_TRY(lucid_comm_await(comm, &requests[0], owner(comm, from), timeout, "the border of tile", from));
+    if (!requests[1]) return LUCID_OK;
+    return lucid_comm_await(comm, &requests[1], owner(comm, to), timeout, "the border of tile", tile);
 }
 
 lucid_status lucid_border_exchange(float *coming, const float *leaving, const lucid_border *b, lucid_comm *comm,
@@ -179,7 +190,8 @@ lucid_status lucid_border_exchange(float *coming, const float *leaving, const lu
     for (int64_t i = 0; !status && i < n; i++)
         status = post(requests + 2 * i, coming + (size_t)i * b->n_floats, leaving + (size_t)i * b->n_floats,
                       first + i * comm->world_size, b, comm);
-    for (int64_t i = 0; !status && i < 2 * n; i++) status = finish(&requests[i], comm, timeout > 0 ? timeout : 600);
+    for (int64_t i = 0; !status && i < n; i++)
+        status = await(requests + 2 * i, first + i * comm->world_size, b, comm, timeout > 0 ? timeout : 600);
     free(requests);
     return status;
 }

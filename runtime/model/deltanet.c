@@ -99,25 +99,6 @@ void lucid_deltanet_reset(lucid_deltanet *d) {
     memset(d->tails, 0, layers * d->tail_floats * sizeof *d->tails);
 }
 
-/* --- waiting --- */
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static lucid_status finish(const lucid_deltanet *d, lucid_request **request) {
-    const double deadline = now() + d->timeout;
-    for (bool done = false; *request; sched_yield()) {
-        LUCID_TRY(lucid_comm_test(d->comm, *request, &done));
-        if (done) *request = NULL;
-        if (*request && now() > deadline)
-            return lucid_fail(LUCID_ERR_TIMEOUT, "no state of DeltaNet came or left within %g s", d->timeout);
-    }
-    return LUCID_OK;
-}
-
 /* --- tiles --- */
 
 static int owner(const chunk *c, int64_t index) {
@@ -143,6 +124,13 @@ static void run_heads(const chunk *c, const lucid_tile *t, int first, int last) 
     }
 }
 
+/* The state that left for the rank of the tile after. */
+static lucid_status await_sent(const chunk *c, int group) {
+    lucid_deltanet *d = c->deltanet;
+    return lucid_comm_await(d->comm, &d->sending[group], (d->comm->rank + 1) % d->comm->world_size, d->timeout,
+                            "DeltaNet's state of heads", group);
+}
+
 /* Some heads of one tile: their state comes from the tile before and leaves to the one after. */
 static lucid_status run_group(const chunk *c, const lucid_tile *t, int group) {
     lucid_deltanet *d = c->deltanet;
@@ -150,10 +138,11 @@ static lucid_status run_group(const chunk *c, const lucid_tile *t, int group) {
     const size_t bytes = (size_t)(last - first) * d->state_floats * sizeof(float);
     float *states = c->states + (size_t)first * d->state_floats;
     lucid_request *coming = NULL;
-    LUCID_TRY(finish(d, &d->sending[group]));
+    LUCID_TRY(await_sent(c, group));
     if (d->comm->world_size > 1 && t->index > c->tiles.first) {
-        LUCID_TRY(lucid_comm_post_recv(d->comm, STATE_CHANNEL, owner(c, t->index - 1), states, bytes, &coming));
-        LUCID_TRY(finish(d, &coming));
+        const int from = owner(c, t->index - 1);
+        LUCID_TRY(lucid_comm_post_recv(d->comm, STATE_CHANNEL, from, states, bytes, &coming));
+        LUCID_TRY(lucid_comm_await(d->comm, &coming, from, d->timeout, "DeltaNet's state of tile", t->index - 1));
     }
     run_heads(c, t, first, last);
     if (d->comm->world_size == 1 || t->index == c->tiles.last) return LUCID_OK;
@@ -164,7 +153,7 @@ static lucid_status run_chain(const chunk *c) {
     lucid_deltanet *d = c->deltanet;
     for (int i = 0; i < c->tiles.n_tiles; i++)
         for (int group = 0; group < d->n_groups; group++) LUCID_TRY(run_group(c, &c->tiles.tiles[i], group));
-    for (int group = 0; group < d->n_groups; group++) LUCID_TRY(finish(d, &d->sending[group]));
+    for (int group = 0; group < d->n_groups; group++) LUCID_TRY(await_sent(c, group));
     return lucid_comm_broadcast(d->comm, c->states, (size_t)d->shape.n_heads * d->state_floats * sizeof *c->states,
                                 owner(c, c->tiles.last));
 }

@@ -16,7 +16,7 @@ static uint64_t hash_slot(uint64_t h, const lucid_model_slot *slot) {
 }
 
 /* The numbers that weights do not show: they are written out, so that no byte between two fields counts. */
-static uint64_t hash_config(const lucid_model_config *c, int64_t max_context) {
+uint64_t lucid_model_config_hash(const lucid_model_config *c, int64_t max_context) {
     char text[512];
     const lucid_rope *r = &c->rope;
     int n = snprintf(text, sizeof text, "%d %d %d %d %d %a %d", c->attention, c->activation, c->qk_norm, c->n_heads,
@@ -40,7 +40,7 @@ lucid_status lucid_model_fingerprint(char text[LUCID_FINGERPRINT_MAX], const luc
     lucid_model_slot *slots;
     int n_slots;
     LUCID_TRY(lucid_model_slots_make(&slots, &n_slots, &copy));
-    uint64_t h = hash_config(c, max_context);
+    uint64_t h = lucid_model_config_hash(c, max_context);
     for (int s = 0; s < n_slots; s++) h = hash_slot(h, &slots[s]);
     free(slots);
     snprintf(text, LUCID_FINGERPRINT_MAX, "%d layers of %d, %" PRId64 " parameters, %016" PRIx64, c->n_layers,

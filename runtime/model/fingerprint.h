@@ -11,4 +11,7 @@
  * Errors: MEMORY. Local. */
 lucid_status lucid_model_fingerprint(char text[LUCID_FINGERPRINT_MAX], const lucid_model *model, int64_t max_context);
 
+/* Of what config.json says and weights do not show. Local. */
+uint64_t lucid_model_config_hash(const lucid_model_config *c, int64_t max_context);
+
 #endif

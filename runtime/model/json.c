@@ -1,13 +1,13 @@
 #include "runtime/model/json.h"
 
+#include "runtime/files/read.h"
+
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define MAX_FILE_BYTES (64 << 20) /* an index of half a million tensors */
@@ -173,43 +173,8 @@ lucid_status lucid_json_parse(json_t **object, const char *text, size_t n_bytes,
     return LUCID_OK;
 }
 
-static lucid_status read_text(char *text, size_t n_bytes, int fd, const char *path) {
-    for (size_t done = 0; done < n_bytes;) {
-        const ssize_t n = read(fd, text + done, n_bytes - done);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return lucid_fail(LUCID_ERR_IO, "%s: cannot read: %s", path, strerror(errno));
-        if (n == 0) return lucid_fail(LUCID_ERR_INPUT, "%s: was cut short while it was read", path);
-        done += (size_t)n;
-    }
-    return LUCID_OK;
-}
-
-static lucid_status read_open(char **text, size_t *n_bytes, int fd, const char *path) {
-    struct stat info;
-    if (fstat(fd, &info)) return lucid_fail(LUCID_ERR_IO, "%s: cannot stat: %s", path, strerror(errno));
-    if (!S_ISREG(info.st_mode)) return lucid_fail(LUCID_ERR_INPUT, "%s: is not a regular file", path);
-    if (info.st_size > MAX_FILE_BYTES)
-        return lucid_fail(LUCID_ERR_INPUT, "%s: has %lld bytes, more than %d", path, (long long)info.st_size,
-                          MAX_FILE_BYTES);
-    char *buffer = malloc((size_t)info.st_size + 1);
-    if (!buffer) return lucid_fail(LUCID_ERR_MEMORY, "%s: no memory for its text", path);
-    const lucid_status status = read_text(buffer, (size_t)info.st_size, fd, path);
-    if (status) {
-        free(buffer);
-        return status;
-    }
-    *text = buffer;
-    *n_bytes = (size_t)info.st_size;
-    return LUCID_OK;
-}
-
-/* O_NONBLOCK: a FIFO given by mistake is refused instead of waited for. */
 lucid_status lucid_json_read(char **text, size_t *n_bytes, const char *path) {
     *text = NULL;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0 && errno == ENOENT) return LUCID_OK;
-    if (fd < 0) return lucid_fail(LUCID_ERR_INPUT, "%s: cannot open: %s", path, strerror(errno));
-    const lucid_status status = read_open(text, n_bytes, fd, path);
-    close(fd);
-    return status;
+    if (access(path, F_OK) && errno == ENOENT) return LUCID_OK;
+    return lucid_read_file(text, n_bytes, path, MAX_FILE_BYTES);
 }

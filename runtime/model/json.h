@@ -54,7 +54,8 @@ lucid_status lucid_json_refuse(const lucid_json_place *place, const char *key, c
 
 /* text (n_bytes) as an object; json_decref it. Errors: INPUT in the name of path. */
 lucid_status lucid_json_parse(json_t **object, const char *text, size_t n_bytes, const char *path);
-/* The regular file's text, malloc'ed. *text is NULL when there is no such file. Errors: INPUT, IO, MEMORY. */
+/* The file's text with a NUL behind it, malloc'ed. *text is NULL when there is no such file. Errors: INPUT, IO, MEMORY.
+ */
 lucid_status lucid_json_read(char **text, size_t *n_bytes, const char *path);
 
 #endif

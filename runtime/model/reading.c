@@ -100,7 +100,8 @@ static lucid_status attend(step *s, int layer) {
     note_run(c, lucid_attention_result(s->attention));
     c->progress.done += c->progress.now;
     lucid_cache_close_layer(c->cache, layer, s->rows.last - s->rows.first);
-    return lucid_attention_store(s->attention, LUCID_OUT, write_rows, s);
+    /* A short chunk of a long text is the work of few ranks, and the others are done long before. */
+    return lucid_comm_conclude(c->comm, lucid_attention_store(s->attention, LUCID_OUT, write_rows, s));
 }
 
 /* DeltaNet's instead. */
@@ -111,7 +112,7 @@ static lucid_status run_state(step *s, int layer) {
     c->adrift = status != LUCID_OK;
     LUCID_TRY(status);
     c->times.attention += lucid_clock() - begin;
-    return LUCID_OK;
+    return lucid_comm_rendezvous(c->comm);
 }
 
 /* What the engine takes beside the cache. */

@@ -137,7 +137,9 @@ static lucid_status find_slot(lucid_model_slot *slot, const lucid_model_files *f
     return lucid_safetensors_dtype(&slot->dtype, shard, tensor);
 }
 
-static bool is_used(const char *name, const lucid_model_slot *slots, int n_slots) {
+/* Some folders hold the embedding a second time as the head that is tied to it. */
+static bool is_used(const char *name, const lucid_model_slot *slots, int n_slots, bool tied) {
+    if (tied && !strcmp(name, "lm_head.weight")) return true;
     for (int s = 0; s < n_slots; s++) {
         if (strcmp(slots[s].name, name) == 0) return true;
     }
@@ -151,22 +153,22 @@ static bool is_allowed(const char *name, const lucid_model_options *options) {
     return false;
 }
 
-static lucid_status check_unused(const lucid_safetensors *shard, const lucid_model_slot *slots, int n_slots,
+static lucid_status check_unused(const lucid_safetensors *shard, const lucid_model_slot *slots, int n_slots, bool tied,
                                  const lucid_model_options *options) {
     int count;
     const lucid_safetensors_tensor *tensors = lucid_safetensors_tensors(shard, &count);
     for (int t = 0; t < count; t++) {
         const char *name = tensors[t].name;
-        if (!is_used(name, slots, n_slots) && !is_allowed(name, options))
-            return lucid_fail(LUCID_ERR_INPUT, "%s: tensor %s: nothing uses it, and it is not among those allowed",
-                              lucid_safetensors_path(shard), name);
+        if (!is_used(name, slots, n_slots, tied) && !is_allowed(name, options))
+            return lucid_fail(LUCID_ERR_INPUT, "%s: tensor %s: nothing uses it; where that is meant, --allow-unused %s",
+                              lucid_safetensors_path(shard), name, name);
     }
     return LUCID_OK;
 }
 
 lucid_status lucid_model_slots_find(lucid_model_slot *slots, int n_slots, const lucid_model_files *files,
-                                    const char *folder, const lucid_model_options *options) {
+                                    const char *folder, bool tied, const lucid_model_options *options) {
     for (int s = 0; s < n_slots; s++) LUCID_TRY(find_slot(&slots[s], files, folder));
-    for (int s = 0; s < files->n_shards; s++) LUCID_TRY(check_unused(files->shards[s], slots, n_slots, options));
+    for (int s = 0; s < files->n_shards; s++) LUCID_TRY(check_unused(files->shards[s], slots, n_slots, tied, options));
     return LUCID_OK;
 }

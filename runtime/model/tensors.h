@@ -20,8 +20,8 @@ typedef struct {
 lucid_status lucid_model_slots_make(lucid_model_slot **slots, int *n_slots, lucid_model *model);
 
 /* Finds every slot's tensor. Errors: INPUT naming the tensor that is missing or of a wrong shape or dtype, or that no
- * slot uses and options do not allow. */
+ * slot uses and options do not allow; tied: an output head there is the embedding again, and not read. */
 lucid_status lucid_model_slots_find(lucid_model_slot *slots, int n_slots, const lucid_model_files *files,
-                                    const char *folder, const lucid_model_options *options);
+                                    const char *folder, bool tied, const lucid_model_options *options);
 
 #endif

@@ -3,6 +3,7 @@
 #include "runtime/model/weights.h"
 
 #include "runtime/files/half.h"
+#include "runtime/model/fingerprint.h"
 #include "runtime/model/shared.h"
 #include "runtime/model/tensors.h"
 
@@ -80,7 +81,8 @@ static lucid_status prepare(lucid_model *model, loading *load, const char *folde
     settle_qk_norm(&model->config, &load->files);
     LUCID_TRY(allocate(model, load->files.n_shards, folder));
     LUCID_TRY(lucid_model_slots_make(&load->slots, &load->n_slots, model));
-    LUCID_TRY(lucid_model_slots_find(load->slots, load->n_slots, &load->files, folder, options));
+    LUCID_TRY(lucid_model_slots_find(load->slots, load->n_slots, &load->files, folder,
+                                     model->config.tie_word_embeddings, options));
     return lay_out(model, load, folder);
 }
 
@@ -90,8 +92,9 @@ static uint64_t hash(uint64_t h, const void *bytes, size_t n) {
     return h;
 }
 
-static uint64_t hash_slots(const loading *load) {
-    uint64_t h = 0xcbf29ce484222325u;
+static uint64_t hash_model(const lucid_model *model, const loading *load) {
+    const uint64_t config = lucid_model_config_hash(&model->config, 0);
+    uint64_t h = hash(0xcbf29ce484222325u, &config, sizeof config);
     for (int s = 0; s < load->n_slots; s++) {
         const lucid_model_slot *slot = &load->slots[s];
         h = hash(h, slot->name, strlen(slot->name) + 1);
@@ -104,8 +107,9 @@ static uint64_t hash_slots(const loading *load) {
 
 /* A host with another copy of the folder would run into collectives that the others do not make. Halves of the hash are
  * exact in fp64. Collective. */
-static lucid_status agree_on_model(const loading *load, lucid_comm *comm, const char *folder) {
-    const uint64_t h = hash_slots(load);
+static lucid_status agree_on_model(const lucid_model *model, const loading *load, lucid_comm *comm,
+                                   const char *folder) {
+    const uint64_t h = hash_model(model, load);
     const double low = (double)(uint32_t)h, high = (double)(h >> 32);
     double least[] = {low, -low, high, -high};
     LUCID_TRY(lucid_comm_allreduce(comm, least, 4, LUCID_MIN));
@@ -176,10 +180,10 @@ static lucid_status fill(lucid_model *model, const loading *load) {
 static lucid_status load_model(lucid_model *model, loading *load, lucid_comm *comm, const char *folder,
                                const lucid_model_options *options) {
     LUCID_TRY(lucid_comm_agree(comm, prepare(model, load, folder, options)));
-    LUCID_TRY(agree_on_model(load, comm, folder));
+    LUCID_TRY(agree_on_model(model, load, comm, folder));
     LUCID_TRY(lucid_shared_memory_open(&model->storage->shared, comm, model->shared_bytes));
     model->node_wide = model->storage->shared.node_wide;
-    LUCID_TRY(lucid_comm_agree(comm, fill(model, load)));
+    LUCID_TRY(lucid_comm_conclude(comm, fill(model, load)));
     return lucid_comm_agree(comm, lucid_shared_memory_seal(&model->storage->shared));
 }
 

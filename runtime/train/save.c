@@ -69,12 +69,6 @@ static lucid_status read_arrays(const lucid_trainee *t, const char *path, const 
     return status;
 }
 
-/* What rank 0 came to with its files, which may take it longer than a wait. Collective. */
-static lucid_status agree(lucid_comm *comm, lucid_status status) {
-    LUCID_TRY(lucid_comm_rendezvous(comm));
-    return lucid_comm_agree(comm, status);
-}
-
 /* --- small files --- */
 
 static lucid_status write_state(const lucid_training *t, const char *folder) {
@@ -265,7 +259,7 @@ lucid_status lucid_checkpoint_save(lucid_training *t, lucid_comm *comm, const lu
     lucid_status status = LUCID_OK;
     if (comm->rank == 0) status = save(t, folder, texts, job);
     if (comm->rank == 0 && !status) status = remove_old(folder->path, keep);
-    return agree(comm, status);
+    return lucid_comm_conclude(comm, status);
 }
 
 /* --- loading --- */
@@ -303,13 +297,13 @@ lucid_status lucid_checkpoint_load(lucid_training *t, lucid_comm *comm, const ch
     if (comm->rank == 0) status = read_state(t, path);
     if (comm->rank == 0 && !status) status = read_weights(t, path);
     if (comm->rank == 0 && !status) status = read_moments(t, path);
-    LUCID_TRY(agree(comm, status));
+    LUCID_TRY(lucid_comm_conclude(comm, status));
     return share(t, comm);
 }
 
 lucid_status lucid_checkpoint_start(lucid_training *t, lucid_comm *comm, const char *path) {
     lucid_status status = LUCID_OK;
     if (comm->rank == 0) status = read_weights(t, path);
-    LUCID_TRY(agree(comm, status));
+    LUCID_TRY(lucid_comm_conclude(comm, status));
     return share(t, comm);
 }

@@ -177,6 +177,9 @@ static void check_failed_saves(lucid_comm *comm) {
     memset(text, 'x', sizeof text), text[199] = '\0';
     check_failed(lucid_cache_save(cache, scratch_path("long"), text, NULL), LUCID_ERR_USAGE, "longer than 127");
     check_failed(lucid_cache_save(cache, scratch_path("bytes"), "\xff", NULL), LUCID_ERR_USAGE, "not UTF-8");
+    check_failed(lucid_cache_check_place(scratch_folder), LUCID_ERR_INPUT, "is no saved cache");
+    check_failed(lucid_cache_check_place(scratch_path("no/where")), LUCID_ERR_IO, "No such file");
+    REQUIRE(lucid_cache_check_place(scratch_path("here")));
     CHECK(scratch_entries(0) == before, "%d entries, not %d", scratch_entries(0), before);
     lucid_cache_destroy(cache);
 }
