@@ -50,7 +50,8 @@ static void print_expectation(const launch_expectation *e, const launch_machine 
     printf("  time        about %.3g s: work %.3g s at %.0f %% of %.4g Gflop/s, at once with transfers of %.3g s\n",
            e->work > e->transfers ? e->work : e->transfers, e->work, 100 * LAUNCH_EXPECTED_SHARE,
            1e-9 * e->cores * m->core_flops, e->transfers);
-    if (m->gpus) printf("              on its processors; its %d GPUs a node are not used yet\n", m->gpus);
+    if (m->gpus)
+        printf("              on its processors; its %d GPUs a node (--device cuda) are not planned for\n", m->gpus);
 }
 
 /* On rank 0 alone. The plan is made anew: another number of ranks, of threads, and of bytes. */
