@@ -85,6 +85,16 @@ static inline void fixture_destroy(fixture *f) {
     free(f->seen);
 }
 
+/* The busiest rank sent what was planned. Collective. */
+static inline void fixture_check_sent(const lucid_attention *a, lucid_comm *comm) {
+    const lucid_plan *plan = lucid_attention_plan(a);
+    const lucid_result result = lucid_attention_result(a);
+    double most[] = {(double)result.messages_sent, result.bytes_sent};
+    CHECK(!lucid_comm_allreduce(comm, most, 2, LUCID_MAX), "%s", lucid_failure());
+    CHECK_NEAR(most[0], (double)plan->messages_max, 0, "messages of the busiest of %d ranks", comm->world_size);
+    CHECK_NEAR(most[1], plan->bytes_sent_max, 0, "bytes of the busiest of %d ranks", comm->world_size);
+}
+
 /* Runs the fixture's problem on comm and keeps what this rank owns. certificate may be NULL. */
 static inline lucid_status fixture_run(fixture *f, lucid_comm *comm, const lucid_options *options, lucid_plan *plan,
                                        lucid_certificate_result *certificate) {
@@ -94,6 +104,7 @@ static inline lucid_status fixture_run(fixture *f, lucid_comm *comm, const lucid
     for (int tensor = LUCID_Q; tensor <= LUCID_V && !status; tensor++)
         status = lucid_attention_load(a, (lucid_tensor)tensor, LUCID_F32, fixture_read, f);
     if (!status) status = lucid_attention_run(a);
+    if (!status) fixture_check_sent(a, comm);
     if (!status && plan) *plan = *lucid_attention_plan(a);
     if (!status && certificate) status = lucid_certificate(a, certificate);
     for (int tensor = LUCID_OUT; tensor <= LUCID_LSE && !status; tensor++)
