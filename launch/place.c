@@ -1,5 +1,8 @@
 #include "launch/place.h"
 
+#include "runtime/cgroup.h"
+
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,6 +67,10 @@ static void warn_of_host(FILE *stream, const host_view *h, int threads) {
     else if (by_launcher && 2 * h->n_cores <= place->host_cores)
         fprintf(stream, "lucid warning: %s: the launcher bound %d rank%s to %d of %d cores (mpirun --bind-to none)\n",
                 h->name, h->n_ranks, h->n_ranks == 1 ? "" : "s", h->n_cores, place->host_cores);
+    if (place->quota && h->n_ranks * threads > place->quota && place->quota < h->n_cores)
+        fprintf(stream, "lucid warning: %s: %d rank%s of %d thread%s share a quota of %d processor%s\n", h->name,
+                h->n_ranks, h->n_ranks == 1 ? "" : "s", threads, threads == 1 ? "" : "s", place->quota,
+                place->quota == 1 ? "" : "s");
     if (place->placed == PLACED_FREELY && place->host_domains > 1)
         fprintf(stream, "lucid warning: %s: ranks wander over %d NUMA domains\n", h->name, place->host_domains);
 }
@@ -81,6 +88,8 @@ static void write_line(FILE *line, const launch_place *places, int n, int n_host
     if (most > least) fprintf(line, " to %d", most);
     fprintf(line, " of %d cores in %d NUMA domain%s, %d thread%s", places[0].host_cores, places[0].host_domains,
             places[0].host_domains == 1 ? "" : "s", threads, threads == 1 ? "" : "s");
+    if (places[0].quota && places[0].quota < places[0].host_cores)
+        fprintf(line, " (a quota of %d processor%s)", places[0].quota, places[0].quota == 1 ? "" : "s");
     if (n_gpus) fprintf(line, ", %d GPU%s in all", n_gpus, n_gpus == 1 ? "" : "s");
 }
 
@@ -104,19 +113,29 @@ static void summarise(const launch_place *places, const lucid_comm *comm, int th
     fclose(line);
 }
 
-/* No more than its cores, nor than an even split among the host's ranks. */
-static int share_of_cores(const launch_place *place, int local_size) {
-    int even = place->host_cores / local_size;
+int launch_place_share(const launch_place *place, int local_size) {
+    int together = place->host_cores;
+    if (place->quota && place->quota < together) together = place->quota;
+    int even = together / local_size;
     int share = place->n_cores < even ? place->n_cores : even;
     return share > 1 ? share : 1;
+}
+
+/* In whole processors: part of one is better used than left. */
+static int32_t read_quota(void) {
+    const double cpus = ceil(lucid_cgroup_cpus(""));
+    return cpus <= LAUNCH_CORES_MAX ? (int32_t)cpus : 0;
 }
 
 lucid_status launch_place_ranks(int *threads, lucid_comm *comm, const char *gpu) {
     static bool placed;
     const bool first_time = !placed;
-    if (first_time) launch_topology_place(&here, comm->local_rank, comm->local_size, gpu);
+    if (first_time) {
+        launch_topology_place(&here, comm->local_rank, comm->local_size, gpu);
+        here.quota = read_quota();
+    }
     placed = true;
-    double least = share_of_cores(&here, comm->local_size);
+    double least = launch_place_share(&here, comm->local_size);
     LUCID_TRY(lucid_comm_allreduce(comm, &least, 1, LUCID_MIN));
     if (!*threads) *threads = (int)least;
     if (!first_time) return LUCID_OK;

@@ -10,6 +10,10 @@
  * share. Rank 0 warns on stderr of placements that cost time. Collective. */
 lucid_status launch_place_ranks(int *threads, lucid_comm *comm, const char *gpu);
 
+/* The cores that are one rank's of local_size on its host: no more than it may run on, nor than an even share of the
+ * host's, or of its quota. At least 1. */
+int launch_place_share(const launch_place *place, int local_size);
+
 /* The placement in one line, after launch_place_ranks on rank 0; "" elsewhere. */
 const char *launch_place_line(void);
 

@@ -22,6 +22,7 @@ typedef struct {
     int32_t placed;                        /* launch_placed */
     int32_t host_cores, host_domains;      /* what the host offers; domains that have cores */
     int32_t n_cores;                       /* of them this rank's */
+    int32_t quota;                         /* processors' time that control groups leave the host's ranks, 0: all */
     uint64_t cores[LAUNCH_CORES_MAX / 64]; /* their set, by the number of their first hardware thread */
     char gpu[LAUNCH_ADDRESS_BYTES];        /* the one it works on, "" for none */
 } launch_place;

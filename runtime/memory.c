@@ -2,6 +2,8 @@
  * (inactive_file) counts as free, or a run that had just read a large file would be refused for nothing. */
 #include "runtime/memory.h"
 
+#include "runtime/cgroup.h"
+
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -36,7 +38,7 @@ static size_t read_keyed(const char *path, const char *key, size_t unit, size_t 
 /* Limit less usage of one group's folder. "max" is no number and so counts as unlimited; so does version 1's huge one.
  */
 static size_t group_free(const char *folder, const char *limit, const char *usage, const char *cache) {
-    char path[PATH_MAX + 64];
+    char path[2 * PATH_MAX + 64];
     snprintf(path, sizeof path, "%s/%s", folder, limit);
     size_t limit_bytes = read_keyed(path, "", 1, LUCID_MEMORY_UNLIMITED);
     if (limit_bytes >= (size_t)INT64_MAX / 2) return LUCID_MEMORY_UNLIMITED;
@@ -46,41 +48,16 @@ static size_t group_free(const char *folder, const char *limit, const char *usag
     return less(limit_bytes, less(used, read_keyed(path, cache, 1, 0)));
 }
 
-/* A limit anywhere above the process binds, so the walk goes from its own group up to the mount. Inside a container the
- * path may name folders that are not mounted; those read as unlimited. */
-static size_t groups_free(const char *mount, char *group, const char *limit, const char *usage, const char *cache) {
-    size_t bytes = LUCID_MEMORY_UNLIMITED;
-    char folder[PATH_MAX];
-    for (;;) {
-        snprintf(folder, sizeof folder, "%s%s", mount, group);
-        bytes = least(bytes, group_free(folder, limit, usage, cache));
-        char *slash = strrchr(group, '/');
-        if (!slash) return bytes;
-        *slash = 0;
-    }
+static void bound_memory(const char *folder, int version, void *context) {
+    size_t *bytes = context;
+    *bytes = least(*bytes, version == 2 ? group_free(folder, "memory.max", "memory.current", "inactive_file ")
+                                        : group_free(folder, "memory.limit_in_bytes", "memory.usage_in_bytes",
+                                                     "total_inactive_file "));
 }
 
 static size_t cgroup_free(const char *root) {
-    char path[PATH_MAX], line[PATH_MAX], mount[PATH_MAX];
-    snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
-    FILE *file = fopen(path, "r");
-    if (!file) return LUCID_MEMORY_UNLIMITED;
     size_t bytes = LUCID_MEMORY_UNLIMITED;
-    while (fgets(line, sizeof line, file)) {
-        line[strcspn(line, "\n")] = 0;
-        char *group = strstr(line, ":/"); /* "4:memory:/a/b" or "0::/a/b" */
-        if (!group) continue;
-        group++;
-        if (strncmp(line, "0::", 3) == 0) {
-            snprintf(mount, sizeof mount, "%s/sys/fs/cgroup", root);
-            bytes = least(bytes, groups_free(mount, group, "memory.max", "memory.current", "inactive_file "));
-        } else if (strstr(line, ":memory:")) {
-            snprintf(mount, sizeof mount, "%s/sys/fs/cgroup/memory", root);
-            bytes = least(bytes, groups_free(mount, group, "memory.limit_in_bytes", "memory.usage_in_bytes",
-                                             "total_inactive_file "));
-        }
-    }
-    fclose(file);
+    lucid_cgroup_walk(root, "memory", bound_memory, &bytes);
     return bytes;
 }
 

@@ -1,8 +1,10 @@
-/* Free memory as read from made-up /proc and /sys trees: control groups of both versions, nested, and their page cache.
- */
+/* Free memory and processors as read from made-up /proc and /sys trees: control groups of both versions, nested, and
+ * their page cache. */
+#include "runtime/cgroup.h"
 #include "runtime/memory.h"
 #include "tests/check.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -60,6 +62,31 @@ static void test_trees(void) {
     check_share("version 1: 100 - 30 + 10 MiB, two ranks", 2, 40 * MIB);
 }
 
+static void check_cpus(const char *what, double want) {
+    const double got = lucid_cgroup_cpus(root);
+    CHECK(got == want, "%s: %g processors, want %g", what, got, want);
+}
+
+static void test_cpus(void) {
+    put("proc/self/cgroup", "0::/pod/job\n");
+    check_cpus("nothing readable", INFINITY);
+    put("sys/fs/cgroup/pod/job/cpu.max", "max 100000\n");
+    check_cpus("version 2 without limit", INFINITY);
+    put("sys/fs/cgroup/pod/cpu.max", "250000 100000\n");
+    check_cpus("the parent's quota", 2.5);
+    put("sys/fs/cgroup/pod/job/cpu.max", "50000 25000\n");
+    check_cpus("a smaller one of its own", 2);
+
+    put("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n");
+    put("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n");
+    put("sys/fs/cgroup/cpu/a/cpu.cfs_quota_us", "300000\n");
+    put("sys/fs/cgroup/cpu/a/cpu.cfs_period_us", "100000\n");
+    put("proc/self/cgroup", "6:cpuset:/a\n5:cpuacct,cpux:/a\n");
+    check_cpus("other controllers", INFINITY);
+    put("proc/self/cgroup", "6:cpuset:/b\n5:cpuacct,cpu:/a\n");
+    check_cpus("version 1", 3);
+}
+
 static void test_rlimit(void) {
     struct rlimit old, limit;
     getrlimit(RLIMIT_AS, &old);
@@ -76,6 +103,7 @@ static void test_rlimit(void) {
 int main(void) {
     if (!mkdtemp(root)) return LUCID_TEST_SKIP;
     test_trees();
+    test_cpus();
     test_rlimit();
     CHECK(lucid_memory_peak() > 100 << 10, "a process of %zu bytes", lucid_memory_peak());
     char command[64];

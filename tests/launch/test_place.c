@@ -96,6 +96,23 @@ static void summaries(void) {
     expect_summary(wandering, 4, "unbound", "lucid warning: b: ranks wander over 4 NUMA domains\n");
 }
 
+/* Eight cores, of which control groups leave three processors' time. */
+static void quotas(void) {
+    launch_place place = some_place(PLACED_FREELY, 0, 8);
+    CHECK(launch_place_share(&place, 2) == 4, "half of 8 cores: %d", launch_place_share(&place, 2));
+    place.quota = 3;
+    for (int n = 1; n <= 4; n++)
+        CHECK(launch_place_share(&place, n) == (n == 1 ? 3 : 1), "%d ranks with a quota of 3: %d", n,
+              launch_place_share(&place, n));
+    place.quota = 9;
+    CHECK(launch_place_share(&place, 1) == 8, "a quota above the cores: %d", launch_place_share(&place, 1));
+    place.quota = 3;
+    const launch_place places[N] = {place, place, place};
+    expect_summary(places, 1, "1 thread (a quota of 3 processors)", "");
+    expect_summary(places, 2, "2 threads (a quota of 3 processors)",
+                   "lucid warning: a: 2 ranks of 2 threads share a quota of 3 processors\n");
+}
+
 static void summaries_with_gpus(void) {
     launch_place places[N] = {some_place(PLACED_BY_GPU, 0, 4), some_place(PLACED_BY_GPU, 4, 4),
                               some_place(PLACED_BY_GPU, 0, 8)};
@@ -112,6 +129,7 @@ int main(int argc, char **argv) {
         on_gpus(argv[1]);
     }
     summaries();
+    quotas();
     summaries_with_gpus();
     return check_result();
 }
