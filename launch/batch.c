@@ -21,6 +21,7 @@
 typedef struct {
     const launch_options *options;
     launch_requests requests;
+    char fingerprint[LUCID_FINGERPRINT_MAX];
     json_t *header;
     char *partial_path;
     FILE *partial;
@@ -30,14 +31,16 @@ typedef struct {
 
 /* --- answers of a run before --- */
 
-/* What must be the same for answers to stand side by side. */
-static lucid_status make_header(batch *b, const launch_session *session, int64_t max_tokens) {
+/* What must be the same for answers to stand side by side: what runs, for "auto" is another thing on another processor.
+ */
+static lucid_status make_header(batch *b, const launch_session *session) {
     const launch_options *o = b->options;
-    char fingerprint[LUCID_FINGERPRINT_MAX];
-    LUCID_TRY(lucid_model_fingerprint(fingerprint, launch_session_model(session), max_tokens));
-    b->header = json_pack("{s:{s:s, s:s, s:i, s:I, s:i, s:s, s:i}}", "lucid_batch", "model", o->model, "fingerprint",
-                          fingerprint, "bos", o->bos, "max_new", (json_int_t)o->max_new, "cache_dtype", o->cache_dtype,
-                          "isa", o->isa, "blas", o->blas);
+    const launch_resources *r = launch_session_resources(session);
+    const int64_t tile = lucid_context_tile(launch_session_context(session));
+    b->header = json_pack("{s:{s:s, s:s, s:i, s:I, s:i, s:s, s:s, s:s, s:I}}", "lucid_batch", "model", o->model,
+                          "fingerprint", b->fingerprint, "bos", o->bos, "max_new", (json_int_t)o->max_new,
+                          "cache_dtype", o->cache_dtype, "isa", r->kernels->isa, "blas", lucid_blas_name(r->blas),
+                          "blas_core", r->blas->core, "tile", (json_int_t)tile);
     return b->header ? LUCID_OK : lucid_fail(LUCID_ERR_MEMORY, "no memory");
 }
 
@@ -215,8 +218,8 @@ static lucid_status prepare(void *work, launch_session *session, launch_needs *n
         const int64_t n = r->ids.n + (r->kind == REQUEST_GENERATE ? r->max_new : 0);
         if (n > needs->max_tokens) needs->max_tokens = n;
     }
-    LUCID_TRY(make_header(b, session, b->options->max_context ? b->options->max_context : needs->max_tokens));
-    return find_partial(b);
+    return lucid_model_fingerprint(b->fingerprint, launch_session_model(session),
+                                   b->options->max_context ? b->options->max_context : needs->max_tokens);
 }
 
 /* The partial file's lines but the header go to file. */
@@ -250,6 +253,8 @@ static lucid_status complete(batch *b) {
 static lucid_status run(void *work, launch_session *session) {
     batch *b = work;
     const double begin = launch_clock();
+    LUCID_TRY(make_header(b, session));
+    LUCID_TRY(find_partial(b));
     LUCID_TRY(begin_partial(b));
     for (int64_t i = b->n_done; i < b->requests.n; i++) LUCID_TRY(answer_request(b, session, &b->requests.items[i]));
     LUCID_TRY(complete(b));

@@ -298,7 +298,7 @@ static lucid_status evaluate(evaluation *e, lucid_comm *comm) {
     LUCID_TRY(share_folder(e, comm));
     const lucid_status status = run_group(e, comm);
     LUCID_TRY(lucid_comm_conclude(comm, status)); /* one group may have far more to read than another */
-    return lucid_comm_agree(comm, comm->rank ? LUCID_OK : finish(e, comm));
+    return lucid_comm_conclude(comm, comm->rank ? LUCID_OK : finish(e, comm));
 }
 
 lucid_status launch_eval_niah(const launch_options *options, lucid_comm *comm) {

@@ -28,7 +28,8 @@ struct launch_session {
     int64_t n_chunked; /* tokens at the text's front that were read in chunks, not decoded; rank 0 */
     float *next;       /* (vocab_size) rank 0 */
     launch_measures measures;
-    bool over; /* the others have left */
+    bool drawing; /* the last order was a drawn token's: the next one comes soon */
+    bool over;    /* the others have left */
 };
 
 typedef enum { ORDER_READ, ORDER_TOKEN, ORDER_TRUNCATE, ORDER_SAVE, ORDER_MEASURE, ORDER_END } order_kind;
@@ -96,6 +97,8 @@ static lucid_logits_sink sink_of(scoring *s) {
 
 /* Each number stands on one rank, so the sum is exact in any order. */
 static lucid_status gather_scores(launch_session *session, double *found, int64_t n) {
+    if (n == 0) return LUCID_OK;
+    LUCID_TRY(lucid_comm_rendezvous(session->comm)); /* a layout may give the ranks unequal work */
     for (int64_t first = 0; first < n; first += REDUCE_MAX) {
         const int64_t left = n - first;
         const int count = (int)(left < REDUCE_MAX ? left : REDUCE_MAX);
@@ -122,7 +125,6 @@ static lucid_status read_step(launch_session *session, const order *o, const int
         lucid_context_append(session->context, ids, o->n, sink.first < sink.last ? &sink : NULL);
     launch_progress_end(&session->progress);
     LUCID_TRY(settle(session, status));
-    if (o->n > 1) LUCID_TRY(lucid_comm_rendezvous(session->comm)); /* a layout may give the ranks unequal work */
     return gather_scores(session, found, 2 * o->n_targets);
 }
 
@@ -187,8 +189,13 @@ static lucid_status measure(launch_measures *m, launch_session *session) {
 
 /* --- orders --- */
 
-static lucid_status send_order(launch_session *session, const order *o) {
-    return lucid_comm_broadcast(session->comm, (void *)o, sizeof *o, 0);
+/* From rank 0, which may have had much to do since the last one; only tokens that are drawn one after the other pass no
+ * barrier. */
+static lucid_status share_order(launch_session *session, order *o) {
+    if (!session->drawing) LUCID_TRY(lucid_comm_rendezvous(session->comm));
+    LUCID_TRY(lucid_comm_broadcast(session->comm, o, sizeof *o, 0));
+    session->drawing = o->kind == ORDER_TOKEN;
+    return LUCID_OK;
 }
 
 /* Both lists in one message. */
@@ -243,26 +250,25 @@ static lucid_status obey(launch_session *session, const order *o) {
 static lucid_status follow(launch_session *session) {
     order o;
     do {
-        LUCID_TRY(lucid_comm_broadcast(session->comm, &o, sizeof o, 0));
+        LUCID_TRY(share_order(session, &o));
         LUCID_TRY(obey(session, &o));
     } while (o.kind != ORDER_END);
     return LUCID_OK;
 }
 
 /* A failure from the order on ends the others too. */
-static lucid_status tell(launch_session *session, const order *o) {
-    lucid_status status = send_order(session, o);
-    if (!status) status = obey(session, o);
+static lucid_status tell(launch_session *session, order o) {
+    lucid_status status = share_order(session, &o);
+    if (!status) status = obey(session, &o);
     session->over = status != LUCID_OK;
     return status;
 }
 
 /* The order, and what belongs to a read. */
-static lucid_status tell_read(launch_session *session, const order *o, const int32_t *ids,
-                              const launch_targets *targets) {
+static lucid_status tell_read(launch_session *session, order *o, const int32_t *ids, const launch_targets *targets) {
     int32_t *both;
     double *found;
-    LUCID_TRY(send_order(session, o));
+    LUCID_TRY(share_order(session, o));
     lucid_status status = step_room(session, o, &both, &found);
     if (status) goto free_room;
     memcpy(both, ids, (size_t)o->n * sizeof *ids);
@@ -280,10 +286,10 @@ free_room:
 static lucid_status read_chunks(launch_session *session, const int32_t *ids, int64_t n, const launch_targets *targets) {
     int64_t n_text;
     lucid_context_tokens(session->context, &n_text);
-    const order o = {.kind = ORDER_READ,
-                     .n = n,
-                     .first_target = targets ? targets->first : 0,
-                     .n_targets = targets ? targets->n : 0};
+    order o = {.kind = ORDER_READ,
+               .n = n,
+               .first_target = targets ? targets->first : 0,
+               .n_targets = targets ? targets->n : 0};
     const lucid_status status = tell_read(session, &o, ids, targets);
     session->over = status != LUCID_OK;
     if (session->n_chunked == n_text) session->n_chunked += n;
@@ -302,12 +308,12 @@ lucid_status launch_session_read(launch_session *session, const int32_t *ids, in
 }
 
 lucid_status launch_session_decode(launch_session *session, int32_t id) {
-    return tell(session, &(order){.kind = ORDER_TOKEN, .n = id});
+    return tell(session, (order){.kind = ORDER_TOKEN, .n = id});
 }
 
 lucid_status launch_session_truncate(launch_session *session, int64_t n) {
     if (n < session->n_chunked) session->n_chunked = n;
-    return tell(session, &(order){.kind = ORDER_TRUNCATE, .n = n});
+    return tell(session, (order){.kind = ORDER_TRUNCATE, .n = n});
 }
 
 /* Tokens at the front that the text has already, at most n_most, and as reading ids would leave them. A state cannot go
@@ -329,7 +335,7 @@ lucid_status launch_session_become(launch_session *session, const int32_t *ids, 
 }
 
 lucid_status launch_session_save(launch_session *session) {
-    return tell(session, &(order){.kind = ORDER_SAVE});
+    return tell(session, (order){.kind = ORDER_SAVE});
 }
 
 const lucid_tokens *launch_session_saved(const launch_session *session) {
@@ -337,7 +343,7 @@ const lucid_tokens *launch_session_saved(const launch_session *session) {
 }
 
 lucid_status launch_session_measure(launch_measures *measures, launch_session *session) {
-    LUCID_TRY(tell(session, &(order){.kind = ORDER_MEASURE}));
+    LUCID_TRY(tell(session, (order){.kind = ORDER_MEASURE}));
     *measures = session->measures;
     return LUCID_OK;
 }
@@ -410,10 +416,10 @@ static lucid_status open_logits(launch_session *session) {
 
 static lucid_status commit_logits(launch_session *session) {
     if (!session->logits_file) return LUCID_OK;
-    LUCID_TRY(lucid_comm_agree(session->comm, lucid_safetensors_finish(session->logits_file)));
+    LUCID_TRY(lucid_comm_conclude(session->comm, lucid_safetensors_finish(session->logits_file)));
     const lucid_status status = session->comm->rank ? LUCID_OK : lucid_safetensors_commit(session->logits_file);
     if (!status) launch_sink_unwatch();
-    return lucid_comm_agree(session->comm, status);
+    return lucid_comm_conclude(session->comm, status);
 }
 
 /* --- rank 0's command --- */
@@ -443,13 +449,13 @@ static lucid_status prepare(launch_session *session, const launch_work *steps, v
 static lucid_status drive(launch_session *session, const launch_work *steps, void *work) {
     const lucid_status status = steps->run(work, session);
     if (session->over) return status; /* all ranks know */
-    LUCID_TRY(send_order(session, &(order){.kind = ORDER_END}));
+    LUCID_TRY(share_order(session, &(order){.kind = ORDER_END}));
     return status;
 }
 
 static lucid_status run(launch_session *session, const launch_work *steps, void *work) {
     lucid_comm *comm = session->comm;
-    LUCID_TRY(lucid_comm_agree(comm, comm->rank ? LUCID_OK : prepare(session, steps, work)));
+    LUCID_TRY(lucid_comm_conclude(comm, comm->rank ? LUCID_OK : prepare(session, steps, work)));
     LUCID_TRY(lucid_comm_broadcast(comm, &session->needs, sizeof session->needs, 0));
     LUCID_TRY(open_context(session));
     LUCID_TRY(open_logits(session));
@@ -479,6 +485,10 @@ lucid_status launch_session_run(const launch_options *options, lucid_comm *comm,
 
 lucid_comm *launch_session_comm(const launch_session *session) {
     return session->comm;
+}
+
+const launch_resources *launch_session_resources(const launch_session *session) {
+    return session->resources;
 }
 
 const lucid_model *launch_session_model(const launch_session *session) {

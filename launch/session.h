@@ -105,6 +105,7 @@ lucid_status launch_session_measure(launch_measures *measures, launch_session *s
 double launch_planned_bytes(const launch_rank_measures *measures);
 
 lucid_comm *launch_session_comm(const launch_session *session);
+const launch_resources *launch_session_resources(const launch_session *session);
 const lucid_model *launch_session_model(const launch_session *session);
 const lucid_context *launch_session_context(const launch_session *session);
 const launch_vocabulary *launch_session_vocabulary(const launch_session *session);

@@ -142,6 +142,10 @@ const int32_t *lucid_context_tokens(const lucid_context *c, int64_t *n) {
     return c->ids;
 }
 
+int64_t lucid_context_tile(const lucid_context *c) {
+    return c->options.tile;
+}
+
 lucid_context_times lucid_context_elapsed(const lucid_context *c) {
     return c->times;
 }

@@ -74,6 +74,9 @@ lucid_status lucid_context_next(float *logits, lucid_context *context);
 /* The text so far. */
 const int32_t *lucid_context_tokens(const lucid_context *context, int64_t *n);
 
+/* Tokens of a tile, the default filled in; a saved text brings its own. */
+int64_t lucid_context_tile(const lucid_context *context);
+
 /* Keeps the text and its cache in a folder, for any number of ranks; what was saved there before is replaced. Errors,
  * agreed: INPUT when something else is at path, IO, MEMORY. Collective. */
 lucid_status lucid_context_save(const lucid_context *context, const char *path);

@@ -262,7 +262,7 @@ resume() {
     refuse 1 "again.jsonl.partial: line 1 is of another batch" batch --model m --requests requests.jsonl --output again.jsonl
     header >again.jsonl.partial
     refuse 1 "again.jsonl.partial: line 1 is of another batch" batch --model m --requests requests.jsonl --output again.jsonl --cache-dtype bf16
-    refuse 1 "again.jsonl.partial: line 1 is of another batch" batch --model m --requests requests.jsonl --output again.jsonl --blas openblas
+    other_machine
     cp -r m trained
     put m/model.safetensors $(($(stat -c %s m/model.safetensors) - 4)) '\x00\x00\x80\x3e'
     refuse 1 "again.jsonl.partial: line 1 is of another batch" batch --model m --requests requests.jsonl --output again.jsonl
@@ -279,6 +279,7 @@ resume() {
 # Only one job at a time writes an output; what another program does to its partial file is found at the end.
 two_jobs() {
     local pid
+    rm -f again.jsonl
     begun requests 1.jsonl 2
     (
         flock -n 9 || complain "no lock"
@@ -302,6 +303,26 @@ two_jobs() {
     grep -q "again.jsonl.partial: [0-9]* lines, not 41" stderr.txt || complain "an emptied partial file: $(cat stderr.txt)"
     [[ ! -e again.jsonl ]] || complain "answers are missing: $(wc -l again.jsonl)"
     rm again.jsonl.partial
+}
+
+# A batch that goes on where other kernels or libraries would do its work, or with another tile, is refused; one that
+# names what ran is not.
+other_machine() {
+    local job=(batch --model m --requests requests.jsonl --output again.jsonl) isa
+    mkdir lacks
+    echo "no library" | tee lacks/libdnnl.so.2 >lacks/libdnnl.so.3
+    LD_LIBRARY_PATH=lacks header >again.jsonl.partial
+    LD_LIBRARY_PATH=$fakes/openmp refuse 1 "again.jsonl.partial: line 1 is of another batch" "${job[@]}"
+    OPENBLAS_CORETYPE=Haswell LD_LIBRARY_PATH=lacks header | sed 's/"Haswell"/"Other"/' >again.jsonl.partial
+    OPENBLAS_CORETYPE=Haswell LD_LIBRARY_PATH=lacks refuse 1 "again.jsonl.partial: line 1 is of another batch" "${job[@]}"
+    header >again.jsonl.partial
+    refuse 1 "again.jsonl.partial: line 1 is of another batch" "${job[@]}" --max-context 100000
+    refuse 1 "again.jsonl.partial: line 1 is of another batch" "${job[@]}" --isa scalar
+    isa=$("$json" again.jsonl.partial lucid_batch.isa)
+    header >again.jsonl.partial
+    succeed "${job[@]}" --isa "$isa" --quiet
+    cmp again.jsonl 1.jsonl || complain "--isa $isa gives other answers than auto"
+    header >again.jsonl.partial
 }
 
 # Requests that have answers already, as a batch's output has them.
@@ -335,6 +356,14 @@ header() {
     "$lucid" batch --quiet --model m --requests "${1:-requests.jsonl}" --output taken 2>/dev/null
     head -n 1 taken.partial
     rm -rf taken taken.partial
+}
+
+# What rank 0 takes its time to read is waited for, longer than for a message.
+slow_input() {
+    mkfifo slow.txt
+    { sleep 6; cat long.txt; } >slow.txt &
+    on_ranks 2 score --model m --text slow.txt --timeout 3 --report slow.json || complain "a text that comes late: $(cat stderr.txt)"
+    expect "tokens of a text that comes late" "$("$json" slow.json score.scored)" 699
 }
 
 # A score that is killed leaves no file.
@@ -490,6 +519,7 @@ memory
 stops
 contexts
 scores
+slow_input
 killed
 batches
 bad_command_lines
