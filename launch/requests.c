@@ -44,13 +44,30 @@ static lucid_status begin(line *l, bool needed) {
     return LUCID_OK;
 }
 
+static bool ends_with(const char *text, size_t n, const char *ending) {
+    const size_t n_ending = strlen(ending);
+    return n >= n_ending && !memcmp(text + n - n_ending, ending, n_ending);
+}
+
+/* Bytes of text's (n) last character if Python's str.isspace holds of it, else 0. */
+static size_t last_space(const char *text, size_t n) {
+    static const char *const spaces[] = {
+        " ",        "\t",     "\n",     "\v",     "\f",     "\r",     "\x1c",   "\x1d",   "\x1e",   "\x1f",
+        "\xc2\x85", "\u00a0", "\u1680", "\u2000", "\u2001", "\u2002", "\u2003", "\u2004", "\u2005", "\u2006",
+        "\u2007",   "\u2008", "\u2009", "\u200a", "\u2028", "\u2029", "\u202f", "\u205f", "\u3000",
+    };
+    for (size_t i = 0; i < sizeof spaces / sizeof *spaces; i++)
+        if (ends_with(text, n, spaces[i])) return strlen(spaces[i]);
+    return 0;
+}
+
 /* The continuation's ids are those that the whole text has beyond the context's. */
 static lucid_status encode_pair(line *l, const json_t *context, const json_t *continuation) {
     launch_request *r = l->request;
-    size_t n_context = json_string_length(context);
     const char *text = json_string_value(context);
+    size_t n_context = json_string_length(context);
     char *whole;
-    while (n_context && strchr(" \t\n\r\v\f", text[n_context - 1])) n_context--;
+    for (size_t n; (n = last_space(text, n_context));) n_context -= n;
     if (asprintf(&whole, "%s%s", text, json_string_value(continuation)) < 0)
         return lucid_fail(LUCID_ERR_MEMORY, "no memory for a request");
     lucid_status status = begin(l, n_context == 0);
@@ -85,8 +102,8 @@ static lucid_status take_rolling(line *l, const json_t *arguments) {
 
 static lucid_status add_stop(line *l, const json_t *stop) {
     launch_texts *until = &l->request->until;
-    if (!json_is_string(stop) || json_string_length(stop) == 0)
-        return refuse(l, "until must hold texts that are not empty");
+    if (!json_is_string(stop)) return refuse(l, "until must hold texts");
+    if (json_string_length(stop) == 0) return LUCID_OK; /* ends nothing in the harness either */
     if (until->n == LAUNCH_MAX_TEXTS) return refuse(l, "until has more than %d texts", LAUNCH_MAX_TEXTS);
     until->items[until->n++] = json_string_value(stop);
     return LUCID_OK;

@@ -203,12 +203,31 @@ batches() {
     expect "spaces at a context's end belong to the continuation" "$(resps 3 0.0)" "$(request loglikelihood '["The capital of France is", " Rome"]' >one.jsonl; "$lucid" batch --quiet --model m --requests one.jsonl --output one.out; out=one.out; resps 1 0.0)"
     grep -qE '^-[0-9.]+$' <<<"$(resps 6 0)" || complain "a rolling loglikelihood is $(resps 6 0)"
     rolling "$(resps 6 0)"
+    as_the_harness
     printf 'The capital of' >beginning.txt
     succeed generate --model m --prompt-file beginning.txt --max-new 0 --save-context france --quiet
     succeed batch --model m --requests requests.jsonl --output france.jsonl --context france
     cmp 1.jsonl france.jsonl || complain "a saved context answers requests otherwise"
     independence
     resume
+}
+
+# Spaces are Python's, which are more than ASCII's, and a stop without characters stops nothing.
+as_the_harness() {
+    local space
+    for space in ' ' '\n ' '\u001c' '\u001f' '\u0085' '\u00a0' '\u1680' '\u2000' '\u200a' '\u2028' '\u202f' '\u205f\t' '\u3000 \u3000'; do
+        request loglikelihood "[\"It ends$space\", \"so\"]" >&3
+        request loglikelihood "[\"It ends\", \"${space}so\"]"
+    done 3>spaces.jsonl >moved.jsonl
+    request loglikelihood '["It ends\u200b", "so"]' >>spaces.jsonl
+    request loglikelihood '["It ends\u200b", "so"]' >>moved.jsonl
+    request loglikelihood '["It ends", "\u200bso"]' >none.jsonl
+    request generate_until '["It ends", {"until": ["", "never found"], "max_gen_toks": 20}]' >>spaces.jsonl
+    request generate_until '["It ends", {"until": ["never found"], "max_gen_toks": 20}]' >>moved.jsonl
+    for space in spaces moved none; do succeed batch --model m --requests $space.jsonl --output $space.out --quiet; done
+    sed -i 's/.*"resps"/"resps"/' spaces.out moved.out none.out
+    cmp spaces.out moved.out || complain "spaces at a context's end: $(diff spaces.out moved.out)"
+    grep -qxFf none.out spaces.out && complain "U+200B is no space to Python"
 }
 
 # An answer is its request's alone: not of what was read before it, nor of what a run that goes on does not read again.
@@ -505,7 +524,7 @@ has no option 'num_beams'|{"request_type": "generate_until", "arguments": ["a", 
 top_k is out of range|{"request_type": "generate_until", "arguments": ["a", {"top_k": 1.5}]}
 max_gen_toks must be|{"request_type": "generate_until", "arguments": ["a", {"max_gen_toks": 0}]}
 max_gen_toks must be|{"request_type": "generate_until", "arguments": ["a", {"max_gen_toks": 9223372036854775807}]}
-until must hold texts|{"request_type": "generate_until", "arguments": ["a", {"until": [""]}]}
+until must hold texts|{"request_type": "generate_until", "arguments": ["a", {"until": [7]}]}
 temperature is out of range|{"request_type": "generate_until", "arguments": ["a", {"temperature": -1}]}
 LINES
     : >bad.jsonl
