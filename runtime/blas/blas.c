@@ -93,10 +93,12 @@ lucid_status lucid_blas_open(const lucid_blas **blas, lucid_blas_kind kind) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, load);
     if (!openblas.core)
-        return lucid_fail(LUCID_ERR_UNSUPPORTED, "OpenBLAS cannot be loaded (%s): install libopenblas0", reason);
-    if (kind == LUCID_BLAS_ONEDNN && !onednn.sgemm)
         return lucid_fail(LUCID_ERR_UNSUPPORTED,
-                          "oneDNN cannot be loaded: install libdnnl (built for OpenMP), or leave out --blas onednn");
+                          "OpenBLAS cannot be loaded (%s): install libopenblas0, or name its folder in LD_LIBRARY_PATH",
+                          reason);
+    if (kind == LUCID_BLAS_ONEDNN && !onednn.sgemm)
+        return lucid_fail(LUCID_ERR_UNSUPPORTED, "oneDNN cannot be loaded: install libdnnl (built for OpenMP), name "
+                                                 "its folder in LD_LIBRARY_PATH, or leave out --blas onednn");
     *blas = kind == LUCID_BLAS_OPENBLAS || !onednn.sgemm ? &openblas : &onednn;
     return LUCID_OK;
 }

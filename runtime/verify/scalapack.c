@@ -17,7 +17,8 @@ const lucid_scalapack *lucid_scalapack_load(const char **reason) {
     lucid_blas_prepare(); /* ScaLAPACK brings a BLAS along, often OpenBLAS */
     void *library = dlopen(LUCID_SCALAPACK_LIBRARY, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
-        *reason = "ScaLAPACK (" LUCID_SCALAPACK_LIBRARY ") cannot be loaded";
+        *reason = "ScaLAPACK (" LUCID_SCALAPACK_LIBRARY
+                  ") cannot be loaded: install it, or name its folder in LD_LIBRARY_PATH";
         return NULL;
     }
     loaded = find(&table.pinfo, library, "Cblacs_pinfo") && find(&table.get, library, "Cblacs_get") &&
