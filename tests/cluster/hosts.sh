@@ -1,6 +1,10 @@
 #!/usr/bin/env bash
-# Hosts are what they claim to be, die and come back; clusters live side by side; crashes are cleaned up.
+# Hosts are what they claim to be, die and come back; clusters live side by side; crashes are cleaned up. From a clone whose
+# path has a blank.
 source "$(dirname "$0")/lib.sh"
+mkdir "a clone"
+cp -r "$source_dir/cluster" "a clone"
+source_dir="$work/a clone"
 skip_unless_possible
 
 # Own name, processes, shared memory and node-local disk; the file system and the current directory shared.
