@@ -9,17 +9,18 @@
 #include "tests/runtime/attention/attention_case.h"
 
 enum { SEQLEN = 2048, TILE = 128, GRANULES = TILE / LUCID_GRANULE, DIM = 32 };
+enum { BATCH = 2, HEADS = 6, KV_HEADS = 2, ALL_HEADS = BATCH * HEADS, GROUPED_SEQLEN = 4 * TILE };
 
 /* Certificates of clustered keys stay below; the faults must exceed ten times as much. */
 #define GOOD 5e-5
 
 /* --- kernels with a fault --- */
 
-typedef enum { NO_FAULT, NO_SOLVE, NOT_A_NUMBER, DROPPED_UPDATE, DROPPED_ATTEND } fault_kind;
+typedef enum { NO_FAULT, NO_SOLVE, NOT_A_NUMBER, DROPPED_UPDATE, DROPPED_ATTEND, SPOILT_HEAD } fault_kind;
 
 static struct {
     fault_kind kind;
-    int64_t dropped; /* index of the first of the calls to leave out */
+    int64_t dropped; /* index of the first of the calls to leave out; of the head to spoil */
     int64_t calls;   /* of the function in question so far */
 } fault;
 
@@ -50,6 +51,11 @@ static void solve(float *row, lucid_shape shape, float *scratch) {
     if (fault.kind != NO_SOLVE) real->solve(row, shape, scratch);
 }
 
+/* The diagonals of a tile come head by head, each its granules in turn; they are the last that a state gets. */
+static bool is_spoilt(bool diagonal) {
+    return fault.kind == SPOILT_HEAD && diagonal && fault.calls++ / GRANULES % ALL_HEADS == fault.dropped;
+}
+
 static void attend(float *state, const float *qt, const float *const *keys, int64_t n_keys, bool diagonal,
                    lucid_precision precision, double scale, lucid_shape shape, float *scratch) {
     int64_t dropped = diagonal ? 0 : n_dropped(DROPPED_ATTEND, n_keys), first = dropped ? middle_tile(n_keys) : n_keys;
@@ -59,6 +65,8 @@ static void attend(float *state, const float *qt, const float *const *keys, int6
                      scratch);
     for (int i = 0; fault.kind == NOT_A_NUMBER && i < LUCID_GRANULE; i++) /* column 0 of o: see kernels.h */
         state[2 * LUCID_GRANULE + i * shape.value_ld] = NAN;
+    const bool spoilt = is_spoilt(diagonal);
+    for (int i = 0; spoilt && i < LUCID_GRANULE; i++) state[LUCID_GRANULE + i] *= 1.01f; /* l */
 }
 
 const lucid_kernels *__real_lucid_kernels_find(const char *isa);
@@ -89,14 +97,27 @@ static const attention_case clustered = {
     .problem = {.seqlen = SEQLEN, .batch = 1, .n_heads = 1, .n_kv_heads = 1, .head_dim = DIM, .value_dim = DIM},
     .random = {.seed = 5, .kind = LUCID_RANDOM_CLUSTERED, .n_centres = 16, .correlation = 0.8}};
 
-static lucid_certificate_result run(attention_answer *answer, fault_kind kind, int64_t dropped) {
+static const attention_case grouped = {.problem = {.seqlen = GROUPED_SEQLEN,
+                                                   .batch = BATCH,
+                                                   .n_heads = HEADS,
+                                                   .n_kv_heads = KV_HEADS,
+                                                   .head_dim = DIM,
+                                                   .value_dim = DIM},
+                                       .random = {.seed = 6}};
+
+static lucid_certificate_result run_case(attention_answer *answer, const attention_case *c, fault_kind kind,
+                                         int64_t dropped) {
     lucid_certificate_result certificate;
     fault.kind = kind, fault.dropped = dropped, fault.calls = 0;
-    if (case_run(answer, comm, &clustered, &(lucid_options){.tile = TILE}, &certificate)) {
+    if (case_run(answer, comm, c, &(lucid_options){.tile = TILE, .channels = 1}, &certificate)) {
         fprintf(stderr, "%s\n", lucid_failure());
         exit(1);
     }
     return certificate;
+}
+
+static lucid_certificate_result run(attention_answer *answer, fault_kind kind, int64_t dropped) {
+    return run_case(answer, &clustered, kind, dropped);
 }
 
 static lucid_verify_errors verify(const attention_answer *answer) {
@@ -195,6 +216,27 @@ static void check_dropped(fault_kind kind, const int *eighths, int n) {
     }
 }
 
+/* Of the heads of all sequences a single one is wrong, each in turn. */
+static void check_spoilt_heads(void) {
+    attention_answer good, a;
+    lucid_certificate_result c = run_case(&good, &grouped, NO_FAULT, 0);
+    CHECK_NEAR(c.residual, 0, GOOD, "residual of a grouped run");
+    CHECK_NEAR(c.out_error, 0, GOOD, "out of a grouped run");
+    CHECK_NEAR(c.lse_error, 0, GOOD, "lse of a grouped run");
+    for (int head = 0; head < ALL_HEADS; head++) {
+        c = run_case(&a, &grouped, SPOILT_HEAD, head);
+        for (int other = 0; other < ALL_HEADS; other++) {
+            const size_t row = (size_t)other * GROUPED_SEQLEN, bytes = GROUPED_SEQLEN * sizeof *a.lse;
+            CHECK(!memcmp(a.lse + row, good.lse + row, bytes) == (other != head), "head %d with %d spoilt", other,
+                  head);
+        }
+        CHECK(c.out_error > 10 * GOOD && c.lse_error > 10 * GOOD, "head %d spoilt: certificate's out %g, lse %g", head,
+              c.out_error, c.lse_error);
+        answer_free(&a);
+    }
+    answer_free(&good);
+}
+
 /* `quick`, for slow builds: tiles in the middle only. */
 int main(int argc, char **argv) {
     static const int eighths[] = {5, 1, 3, 7};
@@ -208,6 +250,7 @@ int main(int argc, char **argv) {
     check_good();
     check_no_solve();
     check_not_a_number();
+    check_spoilt_heads();
     check_dropped(DROPPED_UPDATE, eighths, n);
     check_dropped(DROPPED_ATTEND, eighths, n);
     oracle_free(&oracle);

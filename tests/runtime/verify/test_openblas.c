@@ -4,17 +4,12 @@
 #include "runtime/blas/blas.h"
 #include "runtime/verify/openblas.h"
 #include "tests/check.h"
+#include "tests/runtime/verify/uniform.h"
 
 #include <stdlib.h>
 
 /* Rounding in the exponents, which grows like sqrt(n); clustered keys: 2e-5 at 8192 tokens is usual for fp32. */
 #define TOLERANCE 5e-5
-
-static double uniform(void) {
-    static uint64_t state = 0x9e3779b97f4a7c15ull;
-    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-    return (double)(state >> 11) * 0x1p-52 - 1;
-}
 
 static void solve(int n, int d, int dv) {
     float *k = malloc((size_t)n * d * sizeof *k), *v = malloc((size_t)n * dv * sizeof *v);

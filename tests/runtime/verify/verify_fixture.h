@@ -5,6 +5,7 @@
 #include "kernels/ref/dense.h"
 #include "runtime/verify/verify.h"
 #include "tests/comm/drive.h"
+#include "tests/runtime/verify/uniform.h"
 
 #include <math.h>
 
@@ -22,12 +23,6 @@ typedef struct {
     lucid_verify_head head;
 } fixture;
 
-static inline double fixture_random(void) {
-    static uint64_t state = 0x9e3779b97f4a7c15ull;
-    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-    return (double)(state >> 11) * 0x1p-52 - 1;
-}
-
 static inline void fixture_round(float *to, const double *from, int n) {
     for (int i = 0; i < n; i++) to[i] = (float)from[i];
 }
@@ -39,11 +34,11 @@ static inline void fixture_widen(double *to, const float *from, int n) {
 /* Keys around four centres, so that the solve matters. */
 static inline void fixture_inputs(fixture *f) {
     double centres[4][FIXTURE_D];
-    for (int i = 0; i < 4 * FIXTURE_D; i++) centres[i / FIXTURE_D][i % FIXTURE_D] = fixture_random();
+    for (int i = 0; i < 4 * FIXTURE_D; i++) centres[i / FIXTURE_D][i % FIXTURE_D] = uniform();
     for (int i = 0; i < FIXTURE_N * FIXTURE_D; i++)
-        f->k[i] = (float)(centres[i / FIXTURE_D * 7 % 4][i % FIXTURE_D] + 0.4 * fixture_random());
-    for (int i = 0; i < FIXTURE_QUERIES * FIXTURE_N * FIXTURE_D; i++) f->q[i] = (float)fixture_random();
-    for (int i = 0; i < FIXTURE_N * FIXTURE_DV; i++) f->v[i] = (float)fixture_random();
+        f->k[i] = (float)(centres[i / FIXTURE_D * 7 % 4][i % FIXTURE_D] + 0.4 * uniform());
+    for (int i = 0; i < FIXTURE_QUERIES * FIXTURE_N * FIXTURE_D; i++) f->q[i] = (float)uniform();
+    for (int i = 0; i < FIXTURE_N * FIXTURE_DV; i++) f->v[i] = (float)uniform();
 }
 
 static inline fixture *fixture_new(lucid_attention_kind attention) {
