@@ -139,6 +139,7 @@ fault_frozen() { # SIGSTOP of one rank
 undisturbed || finish
 for kind in "${kinds[@]}"; do
     for ((round = 1; round <= rounds; round++)); do one_round "$kind" $round; done
+    expect_struck "$kind"
 done
 [[ $rounds -le 2 ]] || print_table
 expect_clean_down

@@ -227,6 +227,11 @@ one_round() { # KIND ROUND
     printf '%-16s %d of %d: %s, %d ms\n' "$1" "$2" "$rounds" "${outcome:-ended as it should}" $(($(now_ms) - began))
 }
 
+# A kind whose every round was over before its fault, three times each, has tested nothing.
+expect_struck() { # KIND
+    grep "^$1 " rounds | grep -qv 'was done before$' || complain "$1: never struck: each run was done before"
+}
+
 # One row a kind: rounds, of them failed, done before the fault or resumed, and the medians of what was measured.
 print_table() {
     local kind

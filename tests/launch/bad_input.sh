@@ -144,7 +144,7 @@ outputs() {
     else
         refuse 1 "locked/out.safetensors" attend --input good.safetensors --output locked/out.safetensors
     fi
-    refuse 1 "" attend --random 32G --head-dim 256 --heads 64 # does not fit
+    refuse 1 "a rank needs [0-9.]+ MiB .* and may use [0-9.]+ MiB: use more ranks" attend --random 32G --head-dim 256 --heads 64
 }
 
 launchers

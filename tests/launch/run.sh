@@ -44,7 +44,7 @@ dtypes() {
 }
 
 reports() {
-    local n=2
+    local n=2 figure
     on_ranks $n attend --random 2000 --heads 2 --report report.json --trace trace.json --progress always || complain "run with reports failed: $(cat stderr.txt)"
     grep -q 'certificate' stdout.txt || complain "the summary has no certificate"
     expect "command" "$("$json" report.json command)" attend
@@ -55,6 +55,10 @@ reports() {
     expect "default echo" "$("$json" report.json options.head-dim)" 64
     # 2 heads and 2 key-value heads, d = d_v = 64, 4 * 64 flops a pair, N (N + 1) / 2 pairs
     expect "flops" "$("$json" report.json figures.flops | cut -d. -f1)" $((4 * 4 * 64 * 2000 * 2001 / 2))
+    for figure in residual out_error lse_error; do
+        awk -v x="$("$json" report.json certificate.$figure)" 'BEGIN { exit !(x > 0 && x < 5e-5) }' ||
+            complain "the certificate's $figure: $("$json" report.json certificate)"
+    done
     "$json" trace.json traceEvents >/dev/null || complain "the trace is no JSON"
     [[ $("$json" trace.json traceEvents) -gt $n ]] || complain "the trace has no events"
     on_ranks $n attend --random 2000 --heads 2 --progress never || complain "--progress never failed"
@@ -118,16 +122,21 @@ bad_value() {
     ! ls out4.safetensors* 2>/dev/null || complain "a failed run left output"
 }
 
-# A job that is told to stop, half way through, leaves no partial output.
+# A job that is told to stop, half way through, leaves no partial output. Until then it tells how far it is.
 interrupted() {
     local pid i
-    "$lucid" attend --random 256K --heads 8 --output stopped.safetensors >stdout.txt 2>stderr.txt &
+    "$lucid" attend --random 64K --heads 4 --threads 1 --progress always --output stopped.safetensors >stdout.txt 2>stderr.txt &
     pid=$!
     for ((i = 0; i < 200; i++)); do
         compgen -G 'stopped.safetensors.tmp.*' >/dev/null && break
         sleep 0.1
     done
     compgen -G 'stopped.safetensors.tmp.*' >/dev/null || complain "the output was never begun"
+    for ((i = 0; i < 600; i++)); do
+        grep -q '[0-9] *%' stderr.txt && break
+        sleep 0.1
+    done
+    grep -q '[0-9] *%' stderr.txt || complain "--progress always shows none: $(cat stderr.txt)"
     kill -TERM $pid
     wait $pid
     expect "exit code of a stopped run" $? 143
