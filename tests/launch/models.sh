@@ -209,6 +209,7 @@ batches() {
     succeed batch --model m --requests requests.jsonl --output france.jsonl --context france
     cmp 1.jsonl france.jsonl || complain "a saved context answers requests otherwise"
     independence
+    greedy
     resume
 }
 
@@ -230,6 +231,11 @@ as_the_harness() {
     grep -qxFf none.out spaces.out && complain "U+200B is no space to Python"
 }
 
+# The generated answer in line N of asked.out, as JSON has it, if it is ASCII.
+ascii_answer() {
+    sed -n "$1p" asked.out | LC_ALL=C grep -oP '"resps":\["\K([ -!#-\[\]-~]|\\[^u]|\\u00[01].){4}(?="\])'
+}
+
 # An answer is its request's alone: not of what was read before it, nor of what a run that goes on does not read again.
 # Contexts that differ in one token from what is there, and contexts that go on where an answer was decoded.
 independence() {
@@ -244,7 +250,7 @@ independence() {
     for i in {1..40}; do request generate_until "[\"$i. What\", {\"until\": [], \"max_gen_toks\": 4}]"; done >asked.jsonl
     succeed batch --model m --requests asked.jsonl --output asked.out --quiet
     for i in {1..40}; do
-        answer=$(sed -n ${i}p asked.out | LC_ALL=C grep -oP '"resps":\["\K([ -!#-\[\]-~]|\\[^u]|\\u00[01].){4}(?="\])') || continue
+        answer=$(ascii_answer $i) || continue
         sed -n ${i}p asked.jsonl
         request loglikelihood "[\"$i. What$answer\", \" then\"]"
     done >asked_on.jsonl
@@ -253,6 +259,17 @@ independence() {
     succeed batch --model m --requests asked_on.jsonl --output asked_on.out --quiet
     succeed batch --model m --requests on.jsonl --output on.out --quiet
     grep likelihood asked_on.out | cmp - on.out || complain "what was decoded is taken for what was read"
+}
+
+# A continuation is greedy if it is what would be generated, each token of it.
+greedy() {
+    local i answer continuation out=greedy.out
+    for i in {1..40}; do answer=$(ascii_answer $i) && break; done
+    for continuation in "$answer" "${answer}Z" "Z$answer"; do
+        request loglikelihood "[\"$i. What\", \"$continuation\"]"
+    done >greedy.jsonl
+    succeed batch --model m --requests greedy.jsonl --output greedy.out --quiet
+    expect "what is greedy of '$answer', alone, with a Z behind, in front" "$(for i in 1 2 3; do resps $i 0.1; done | xargs)" "true false false"
 }
 
 # begun NAME ANSWERS N: again.jsonl.partial of a batch on NAME.jsonl that has N of its ANSWERS.
