@@ -17,12 +17,13 @@ static void end(progress *p, launch_answer_end how) {
     p->over = true;
 }
 
-/* The prompt's ids go through the decoding for what they do to the answer's first characters. */
+/* The prompt's ids go through the decoding for what they do to the answer's first characters: where words begin with a
+ * space, the first of a text does not. */
 static lucid_status open_decoding(progress *p, const lucid_tokens *prompt) {
     const char *text;
     size_t n_bytes;
     LUCID_TRY(lucid_decoding_open(&p->decoding, launch_session_vocabulary(p->session)->tokenizer, true));
-    for (int64_t i = 0; i < prompt->n; i++)
+    for (int64_t i = 0; i < prompt->n && !p->options->apart; i++)
         LUCID_TRY(lucid_decoding_next(p->decoding, prompt->ids[i], &text, &n_bytes));
     return LUCID_OK;
 }

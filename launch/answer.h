@@ -16,6 +16,7 @@ typedef struct {
     const char *const *stops; /* (n_stops) */
     int n_stops;
     int64_t max_new;
+    bool apart; /* the answer's text is that of its tokens alone, as if nothing stood before them */
     launch_answer_taker take;
     void *context;
     double begin; /* launch_clock when the prompt was begun */

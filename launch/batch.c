@@ -170,6 +170,7 @@ static lucid_status generate(batch *b, launch_session *session, const launch_req
         .stops = r->until.items,
         .n_stops = r->until.n,
         .max_new = r->max_new,
+        .apart = true, /* as the harness decodes it */
         .take = keep_text,
         .context = stream,
         .begin = launch_clock(),

@@ -47,8 +47,11 @@ lucid_status lucid_folder_lock(lucid_folder *folder) {
     if (fd < 0) return fail(folder, LOCK_NAME, "open");
     if (flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) {
         close(fd);
-        return lucid_fail(LUCID_ERR_USAGE, "%s: another job keeps its checkpoint here; choose another folder",
-                          folder->path);
+        return lucid_fail(
+            LUCID_ERR_USAGE,
+            "%s: another job keeps its checkpoint here: wait for its end, or choose another folder; if it "
+            "ended with its node, remove %s/" LOCK_NAME,
+            folder->path, folder->path);
     }
     folder->lock = fd;
     return LUCID_OK;

@@ -229,6 +229,24 @@ as_the_harness() {
     sed -i 's/.*"resps"/"resps"/' spaces.out moved.out none.out
     cmp spaces.out moved.out || complain "spaces at a context's end: $(diff spaces.out moved.out)"
     grep -qxFf none.out spaces.out && complain "U+200B is no space to Python"
+    spaced_words
+}
+
+# An answer of words that begin with a space goes on from the prompt; on its own, as a batch gives it, it begins without.
+spaced_words() {
+    "$make_model" words layers=1 vocab=8 || complain "no model"
+    cat >words/tokenizer.json <<'JSON'
+{"version": "1.0", "added_tokens": [],
+ "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true},
+ "decoder": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true},
+ "model": {"type": "BPE", "vocab": {"▁": 0, "a": 1, "b": 2, "▁a": 3, "▁b": 4, "c": 5, "▁c": 6, "▁▁": 7},
+  "merges": ["▁ a", "▁ b", "▁ c"]}}
+JSON
+    request generate_until '["a b c", {"until": [], "max_gen_toks": 3}]' >words.jsonl
+    "$lucid" generate --model words --prompt "a b c" --max-new 3 --temperature 0 >words.txt 2>/dev/null
+    succeed batch --model words --requests words.jsonl --output words.out --quiet
+    expect "an answer behind its prompt" "$(cat words.txt)" " c c c"
+    expect "an answer on its own" "$(sed 's/.*"resps":\["\(.*\)"\].*/\1/' words.out)" "c c c"
 }
 
 # The generated answer in line N of asked.out, as JSON has it, if it is ASCII.
