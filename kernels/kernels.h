@@ -9,7 +9,7 @@
  * 64-byte aligned but for src of the pack functions and out and lse of attend_finish, which need none; outputs come
  * first; buffers do not overlap unless said. Inputs are finite: within a granule a future key's weight is an exact
  * zero, which an infinite value would not respect. update, solve and the attend functions but begin and finish may
- * flush denormals; they run in their own floating-point mode and restore the caller's.
+ * flush denormals; the SIMD sets run them in a floating-point mode of their own and restore the caller's.
  *
  * Notation, per granule and head (d = head_dim, w = value_ld, all fp32):
  *   record  one granule of one kv head, the unit that is stored, sent and read by the kernels, contiguous:
@@ -197,7 +197,7 @@ typedef struct {
  *   P_ij = exp2(fma(dot_ij, rnorm_j, -sqrt(d) log2 e)),   dot_ij = sum_c (k_ic rnorm_i log2(e) / sqrt(d)) k_jc
  *   x_ij = sum_c (qt_ci scale) kt_cj - m_i,
  * the latter an FMA chain over c that starts at -m_i, or as lucid_precision has it. A product with values is one FMA
- * chain over j = 0..63 that starts at zero; its result is then added to the accumulator in memory, once per granule. */
+ * chain over j = 0..63 that starts at zero, or two of 32; its result is then added to the accumulator in memory, once per granule. */
 typedef struct lucid_kernels {
     const char *isa; /* "scalar", "avx2", "avx512" */
 

@@ -1,8 +1,8 @@
 /* The portable kernel set: plain C that reads like the algebra and runs on any machine the program runs on.
  *
  * There is no FMA instruction to count on, so an FMA of the contract is a multiplication and an addition here, and exp2
- * is our own rather than libm's, whose bits depend on the machine. Same bits everywhere, then, but other bits than the
- * SIMD sets'. */
+ * of weights is our own rather than libm's, whose bits depend on the machine: of libm there is one logarithm a row, in
+ * lse. Same bits everywhere but for that, then, and other bits than the SIMD sets'. */
 #include <math.h>
 #include <string.h>
 
