@@ -197,7 +197,8 @@ typedef struct {
  *   P_ij = exp2(fma(dot_ij, rnorm_j, -sqrt(d) log2 e)),   dot_ij = sum_c (k_ic rnorm_i log2(e) / sqrt(d)) k_jc
  *   x_ij = sum_c (qt_ci scale) kt_cj - m_i,
  * the latter an FMA chain over c that starts at -m_i, or as lucid_precision has it. A product with values is one FMA
- * chain over j = 0..63 that starts at zero, or two of 32; its result is then added to the accumulator in memory, once per granule. */
+ * chain over j = 0..63 that starts at zero, or two of 32; its result is then added to the accumulator in memory, once
+ * per granule. */
 typedef struct lucid_kernels {
     const char *isa; /* "scalar", "avx2", "avx512" */
 
