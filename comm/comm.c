@@ -228,6 +228,7 @@ lucid_status lucid_comm_conclude(lucid_comm *comm, lucid_status status) {
 lucid_status lucid_comm_await(lucid_comm *comm, lucid_request **request, int peer, double timeout, const char *what,
                               int64_t number) {
     const double begin = lucid_clock();
+    const int named = comm->job_ranks ? comm->job_ranks[peer] : peer;
     for (bool done = false; *request; sched_yield()) {
         LUCID_TRY(lucid_comm_test(comm, *request, &done));
         if (done) *request = NULL;
@@ -235,7 +236,8 @@ lucid_status lucid_comm_await(lucid_comm *comm, lucid_request **request, int pee
             return lucid_fail(LUCID_ERR_TIMEOUT,
                               "%s %" PRId64 " neither came from nor reached rank %d on %s within %g s, heard of %.1f s "
                               "ago. A longer --timeout waits longer",
-                              what, number, peer, lucid_comm_host(comm, peer), timeout, lucid_comm_silence(comm, peer));
+                              what, number, named, lucid_comm_host(comm, peer), timeout,
+                              lucid_comm_silence(comm, peer));
     }
     return LUCID_OK;
 }

@@ -54,7 +54,7 @@ static lucid_status draw(progress *p, int32_t *id) {
     LUCID_TRY(launch_session_next(&logits, p->session));
     LUCID_TRY(lucid_sample(id, logits, launch_session_model(p->session)->config.vocab_size, &p->options->sampling,
                            (uint64_t)p->answer->n_tokens));
-    const double elapsed = launch_clock() - p->options->begin;
+    const double elapsed = lucid_clock() - p->options->begin;
     if (p->answer->n_tokens++ == 0) p->answer->first_token = elapsed;
     p->answer->rest = elapsed - p->answer->first_token;
     return LUCID_OK;

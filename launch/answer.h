@@ -19,7 +19,7 @@ typedef struct {
     bool apart; /* the answer's text is that of its tokens alone, as if nothing stood before them */
     launch_answer_taker take;
     void *context;
-    double begin; /* launch_clock when the prompt was begun */
+    double begin; /* lucid_clock when the prompt was begun */
 } launch_answer_options;
 
 typedef struct {

@@ -50,12 +50,12 @@ static lucid_status open_sink(launch_sink *sink, const launch_job *job) {
 
 static lucid_status store(launch_sink *sink, launch_job *job) {
     if (!sink->writer) return LUCID_OK;
-    double begin = launch_clock();
+    double begin = lucid_clock();
     lucid_comm_phase(job->comm, "writing the output");
     lucid_status status = launch_sink_store(sink, job->attention);
     LUCID_TRY(lucid_comm_conclude(job->comm, status));
     LUCID_TRY(launch_sink_commit(sink, job->comm));
-    job->report.store = launch_clock() - begin;
+    job->report.store = lucid_clock() - begin;
     return LUCID_OK;
 }
 

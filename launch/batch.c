@@ -173,7 +173,7 @@ static lucid_status generate(batch *b, launch_session *session, const launch_req
         .apart = true, /* as the harness decodes it */
         .take = keep_text,
         .context = stream,
-        .begin = launch_clock(),
+        .begin = lucid_clock(),
     };
     LUCID_TRY(read_ids(b, session, &r->ids, r->ids.n, r->ids.n - 1, NULL));
     return launch_answer_run(&answer, session, &r->ids, &options);
@@ -253,7 +253,7 @@ static lucid_status complete(batch *b) {
 
 static lucid_status run(void *work, launch_session *session) {
     batch *b = work;
-    const double begin = launch_clock();
+    const double begin = lucid_clock();
     LUCID_TRY(make_header(b, session));
     LUCID_TRY(find_partial(b));
     LUCID_TRY(begin_partial(b));
@@ -262,7 +262,7 @@ static lucid_status run(void *work, launch_session *session) {
     if (!b->options->quiet)
         printf("%" PRId64 " requests answered, %" PRId64 " of them before; %" PRId64 " tokens read, %" PRId64
                " shared with the request before; %.1f s\n",
-               b->requests.n, b->n_done, b->n_read, b->n_shared, launch_clock() - begin);
+               b->requests.n, b->n_done, b->n_read, b->n_shared, lucid_clock() - begin);
     return LUCID_OK;
 }
 

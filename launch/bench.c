@@ -194,9 +194,9 @@ static lucid_status time_baseline(double *seconds, launch_source *source, float 
     const lucid_problem *p = &source->problem;
     LUCID_TRY(read_rows(k, source, LUCID_K, batch, head, p->head_dim));
     LUCID_TRY(read_rows(v, source, LUCID_V, batch, head, p->value_dim));
-    double begin = launch_clock();
+    double begin = lucid_clock();
     LUCID_TRY(lucid_openblas_solve(y, k, v, p->seqlen, p->head_dim, p->value_dim, p->eps));
-    *seconds += launch_clock() - begin;
+    *seconds += lucid_clock() - begin;
     return LUCID_OK;
 }
 

@@ -114,7 +114,7 @@ static lucid_status answer_prompt(evaluation *e, const lucid_tokens *ids, FILE *
         .max_new = e->set.n_new,
         .take = keep_text,
         .context = stream,
-        .begin = launch_clock(),
+        .begin = lucid_clock(),
     };
     int64_t n_shared;
     LUCID_TRY(launch_session_become(e->session, ids->ids, ids->n, ids->n - 1, NULL, &n_shared));

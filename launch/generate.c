@@ -87,7 +87,7 @@ static lucid_status run(void *work, launch_session *session) {
     generation *g = work;
     const launch_options *o = g->options;
     const lucid_model_config *config = &launch_session_model(session)->config;
-    const double begin = launch_clock();
+    const double begin = lucid_clock();
     launch_measures measures;
     const launch_answer_options options = {
         .sampling = launch_sampling(config, o),

@@ -1,6 +1,5 @@
 #include "launch/job.h"
 
-#include "comm/clock.h"
 #include "launch/checkpoint.h"
 #include "launch/peak.h"
 #include "launch/place.h"
@@ -13,10 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-double launch_clock(void) {
-    return lucid_clock();
-}
 
 lucid_status launch_job_threads(int *threads, const launch_options *options, lucid_comm *comm) {
     char gpu[LAUNCH_ADDRESS_BYTES] = "";
@@ -86,10 +81,10 @@ lucid_status launch_job_create(launch_job *job) {
 }
 
 lucid_status launch_job_load(launch_job *job) {
-    double begin = launch_clock();
+    double begin = lucid_clock();
     lucid_comm_phase(job->comm, "reading the input");
     lucid_status status = launch_source_load(job->source, job->attention);
-    job->report.load = launch_clock() - begin;
+    job->report.load = lucid_clock() - begin;
     return lucid_comm_conclude(job->comm, status);
 }
 

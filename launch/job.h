@@ -2,6 +2,7 @@
 #ifndef LUCID_LAUNCH_JOB_H
 #define LUCID_LAUNCH_JOB_H
 
+#include "comm/clock.h"
 #include "comm/messages.h"
 #include "launch/options.h"
 #include "launch/progress.h"
@@ -62,8 +63,5 @@ lucid_options launch_job_options(const launch_options *options);
 
 /* Places the ranks. --threads, or the least share of a host's cores that a rank has. Collective. */
 lucid_status launch_job_threads(int *threads, const launch_options *options, lucid_comm *comm);
-
-/* Seconds of a monotonic clock. */
-double launch_clock(void);
 
 #endif

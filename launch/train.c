@@ -287,9 +287,9 @@ static lucid_status save(train *t) {
 
 static lucid_status step(train *t) {
     lucid_step_result found;
-    const double begin_time = launch_clock();
+    const double begin_time = lucid_clock();
     LUCID_TRY(settle(t, lucid_training_step(&found, t->training)));
-    const double seconds = launch_clock() - begin_time;
+    const double seconds = lucid_clock() - begin_time;
     t->seconds += seconds;
     t->n_steps++;
     t->window.loss += found.loss;

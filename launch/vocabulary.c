@@ -12,9 +12,8 @@
 #define TEXT_MAX ((size_t)1 << 30) /* the tokenizer's */
 #define N_BYTES  256               /* tokens of a model of bytes, at least */
 
-static lucid_status is_there(bool *there, const char *folder, const char *name) {
-    char path[PATH_MAX];
-    if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
+static lucid_status find_file(char path[PATH_MAX], bool *there, const char *folder, const char *name) {
+    if (snprintf(path, PATH_MAX, "%s/%s", folder, name) >= PATH_MAX)
         return lucid_fail(LUCID_ERR_IO, "%s: name too long", folder);
     *there = access(path, F_OK) == 0;
     if (*there || errno == ENOENT) return LUCID_OK;
@@ -26,13 +25,10 @@ static lucid_status open_tokenizer(launch_vocabulary *v) {
     static const char *const others[] = {"tokenizer.model", "vocab.json", "vocab.txt"};
     char path[PATH_MAX];
     bool there;
-    LUCID_TRY(is_there(&there, v->folder, "tokenizer.json"));
-    if (there) {
-        snprintf(path, sizeof path, "%s/tokenizer.json", v->folder);
-        return lucid_tokenizer_open(&v->tokenizer, path);
-    }
+    LUCID_TRY(find_file(path, &there, v->folder, "tokenizer.json"));
+    if (there) return lucid_tokenizer_open(&v->tokenizer, path);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        LUCID_TRY(is_there(&there, v->folder, others[i]));
+        LUCID_TRY(find_file(path, &there, v->folder, others[i]));
         if (there)
             return lucid_fail(LUCID_ERR_INPUT,
                               "%s: has %s but no tokenizer.json, which alone is read: save the tokenizer in that form",

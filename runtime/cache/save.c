@@ -194,14 +194,10 @@ static lucid_status name_folders(saving *s, const char *path, const char *word) 
     return s->path && s->temporary ? LUCID_OK : no_memory(path);
 }
 
-static lucid_status check_place(const char *path) {
-    struct stat there;
-    if (stat(path, &there) || is_saved_cache(path)) return LUCID_OK;
-    return lucid_fail(LUCID_ERR_INPUT, "%s: is there already and is no saved cache", path);
-}
-
 static lucid_status make_folder(saving *s) {
-    LUCID_TRY(check_place(s->path));
+    struct stat there;
+    if (stat(s->path, &there) == 0 && !is_saved_cache(s->path))
+        return lucid_fail(LUCID_ERR_INPUT, "%s: is there already and is no saved cache", s->path);
     if (mkdir(s->temporary, 0777)) return fail_io(s->temporary);
     s->made = true;
     return LUCID_OK;

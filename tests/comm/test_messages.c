@@ -159,6 +159,24 @@ static const struct {
     {"begin is not finite", 16, REPORT(12, 0xa2, 1, 9, 9, 0, 0, 0, 0, 0, 0, 0xf0, 0x7f)},
 };
 
+static int32_t sample_ids[] = {1, INT32_MAX, 0};
+static uint64_t sample_checksums[] = {1, UINT64_MAX, 3, 4};
+
+static const lucid_cache_manifest sample_cache = {.fingerprint = "a model",
+                                                  .attention = 1,
+                                                  .dtype = 1,
+                                                  .n_layers = 2,
+                                                  .n_kv_heads = 3,
+                                                  .head_dim = 68,
+                                                  .value_dim = 64,
+                                                  .eps = 1e-6,
+                                                  .tile = 64,
+                                                  .tokens = 3,
+                                                  .n_shards = 5,
+                                                  .token_ids = sample_ids,
+                                                  .checksums = sample_checksums,
+                                                  .n_tiles = 1};
+
 static void check_cache_refused(lucid_cache_manifest manifest, const char *fragment) {
     uint8_t *bytes;
     size_t n;
@@ -167,22 +185,7 @@ static void check_cache_refused(lucid_cache_manifest manifest, const char *fragm
 
 /* What a folder's manifest says must be possible before memory is sized by it. */
 static void test_cache_manifests(void) {
-    int32_t ids[] = {1, INT32_MAX, 0};
-    uint64_t checksums[] = {1, UINT64_MAX, 3, 4};
-    const lucid_cache_manifest sample = {.fingerprint = "a model",
-                                         .attention = 1,
-                                         .dtype = 1,
-                                         .n_layers = 2,
-                                         .n_kv_heads = 3,
-                                         .head_dim = 68,
-                                         .value_dim = 64,
-                                         .eps = 1e-6,
-                                         .tile = 64,
-                                         .tokens = 3,
-                                         .n_shards = 5,
-                                         .token_ids = ids,
-                                         .checksums = checksums,
-                                         .n_tiles = 1};
+    const lucid_cache_manifest sample = sample_cache;
     lucid_cache_manifest back, bad = sample;
     uint8_t *bytes;
     size_t n;
@@ -192,7 +195,8 @@ static void test_cache_manifests(void) {
               back.n_kv_heads == 3 && back.head_dim == 68 && back.value_dim == 64 && back.eps == 1e-6 &&
               back.tile == 64 && back.tokens == 3 && back.n_shards == 5 && back.n_tiles == 1,
           "a number is lost");
-    CHECK(!memcmp(back.token_ids, ids, sizeof ids) && !memcmp(back.checksums, checksums, 16), "an array is lost");
+    CHECK(!memcmp(back.token_ids, sample_ids, sizeof sample_ids) && !memcmp(back.checksums, sample_checksums, 16),
+          "an array is lost");
     check_failed(lucid_message_unpack_cache(&bad, bytes, n - 1, "folder/manifest"), LUCID_ERR_INPUT, "folder/manifest");
     lucid_job job;
     check_failed(lucid_message_unpack_job(&job, bytes, n), LUCID_ERR_COMM, "is no job");
@@ -305,25 +309,12 @@ static void test_limits_fit(void) {
 
 /* The greatest value of each enumeration packs and the next one does not. */
 static void test_enumerations(void) {
-    int32_t id = 1;
-    uint64_t checksum = 1;
-    lucid_cache_manifest cache = {.attention = LUCID_ATTENTION_SOFTMAX,
-                                  .dtype = LUCID_F16,
-                                  .n_layers = 1,
-                                  .n_kv_heads = 1,
-                                  .head_dim = 1,
-                                  .value_dim = 1,
-                                  .eps = 1e-6,
-                                  .tile = 64,
-                                  .tokens = 1,
-                                  .n_shards = 1,
-                                  .token_ids = &id,
-                                  .checksums = &checksum,
-                                  .n_tiles = 1};
+    lucid_cache_manifest cache = sample_cache;
     lucid_report_event event = {.phase = LUCID_N_PHASES - 1};
     lucid_rank_report report = {.events = &event, .n_events = 1};
     uint8_t *bytes;
     size_t n;
+    cache.attention = LUCID_ATTENTION_SOFTMAX, cache.dtype = LUCID_F16;
     CHECK(lucid_message_pack_cache(&bytes, &n, &cache) == LUCID_OK, "%s", last_failure);
     free(bytes);
     CHECK(lucid_message_pack_report(&bytes, &n, &report) == LUCID_OK, "%s", last_failure);

@@ -242,6 +242,9 @@ spaced_words() {
  "model": {"type": "BPE", "vocab": {"▁": 0, "a": 1, "b": 2, "▁a": 3, "▁b": 4, "c": 5, "▁c": 6, "▁▁": 7},
   "merges": ["▁ a", "▁ b", "▁ c"]}}
 JSON
+    mv words/tokenizer.json kept.json && touch words/tokenizer.model
+    refuse 1 "words: has tokenizer.model but no tokenizer.json" generate --model words --prompt "a b c"
+    mv kept.json words/tokenizer.json
     request generate_until '["a b c", {"until": [], "max_gen_toks": 3}]' >words.jsonl
     "$lucid" generate --model words --prompt "a b c" --max-new 3 --temperature 0 >words.txt 2>/dev/null
     succeed batch --model words --requests words.jsonl --output words.out --quiet
